@@ -1,0 +1,33 @@
+"""The entropy coder and the byte formats; needs numpy only.
+
+>>> import numpy as np
+>>> from cbench.coding import Tables, decode, encode
+>>> tables = Tables.from_pmf([0.5, 0.25, 0.25])
+>>> data = encode([0, 1, 0, 2, 0], tables)
+>>> decode(data, tables).tolist()
+[0, 1, 0, 2, 0]
+"""
+
+from cbench.coding.coder import decode, decode_bits, decode_rows, encode, encode_bits, encode_rows
+from cbench.coding.io import CodingIO, CountIO, DecodeIO, EncodeIO, StackIO, TraceIO
+from cbench.coding.script import ScriptCodec
+from cbench.coding.states import StateTables
+from cbench.coding.tables import Tables
+
+__all__ = [
+    "CodingIO",
+    "CountIO",
+    "DecodeIO",
+    "EncodeIO",
+    "ScriptCodec",
+    "StackIO",
+    "StateTables",
+    "Tables",
+    "TraceIO",
+    "decode",
+    "decode_bits",
+    "decode_rows",
+    "encode",
+    "encode_bits",
+    "encode_rows",
+]

@@ -1,0 +1,107 @@
+// Interleaved rANS: 48-bit states in 64-bit lanes, 16-bit words, 16-bit frequencies (format: csrc/FORMAT.md).
+//
+// A stream is a sequence of coded events. It ends with a tail that one lane codes; before the tail, `lanes` states take
+// turns. The words that the tail produced first become the other lanes' initial states, so that lanes are nearly free.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "error.hpp"
+#include "simd/kernels.hpp"
+#include "simd/states.hpp"
+
+namespace cbench {
+
+constexpr uint64_t kStart = uint64_t{1} << 16;     // lane 0 starts here (plus a check of the events): cheaper than 2^32
+constexpr int kMaxLanes = 64;
+constexpr int kLaneCounts[4] = {1, 8, 32, 64};
+constexpr size_t kChunk = 4096;                    // ops resolved at a time; a multiple of every lane count
+
+inline Op raw_op(uint32_t value, int width) { return make_op(value << (16 - width), 1u << (16 - width)); }
+
+// The check of the events that a single-lane stream carries in its initial state, where it costs nothing. A change of
+// any one event always changes it.
+inline uint32_t add_event(uint32_t check, uint32_t start) { return (check * 40503u + start) & 0xffff; }
+
+// One coding step of one lane; words go downwards.
+inline void put(uint64_t& x, Op op, uint16_t*& word) {
+    const uint64_t f = op_frequency(op);
+    if (x >= f << 32) {
+        *--word = static_cast<uint16_t>(x);
+        x >>= 16;
+    }
+    x = ((x / f) << 16) + x % f + op_start(op);
+}
+
+// Where the events of a stream come from: fills `ops` with events first .. first+count-1.
+struct OpSource {
+    virtual void resolve(size_t first, size_t count, Op* ops) = 0;
+    virtual ~OpSource() = default;
+};
+
+void append_varint(std::vector<uint8_t>& out, uint64_t value);
+uint64_t read_varint(const uint8_t*& p, const uint8_t* end);
+
+// Codes n events. `stored_count` >= 0 is written into the stream's first number.
+std::vector<uint8_t> encode_stream(OpSource& source, size_t n, int64_t stored_count);
+
+// Reads a stream event by event or group by group. Holds a pointer to the data; the caller keeps it alive.
+class StreamReader {
+  public:
+    StreamReader(const uint8_t* data, size_t size);
+
+    bool has_count() const { return has_count_; }
+    uint64_t count() const { return count_; }
+
+    void decode(const TableView& t, const int32_t* index, int32_t* out, size_t n);
+    void decode_bits(const uint16_t* p1, uint8_t* out, size_t n);
+    void decode_rows(const RowView& t, const int32_t* row, int32_t* out, size_t n);
+    void decode_raw(int width, uint32_t* out, size_t n);   // width 1..32
+
+    // Slot of the next event, then its interval: for callers with a search of their own.
+    uint32_t slot() const { return static_cast<uint32_t>(x_[lane_] & 0xffff); }
+    void advance(uint32_t start, uint32_t frequency);
+
+    // Group access for kernels with a loop of their own (states.hpp).
+    bool at_group_start() const { return lane_ == 0 && groups_left_ > 0; }
+    int lanes() const { return lanes_; }
+    size_t groups_left() const { return groups_left_; }
+    template <class Kernel>
+    void run_groups(size_t groups, Kernel&& kernel);
+
+    void finish();   // raises unless every word is used and the state is the initial one
+
+  private:
+    uint16_t next_word();
+    void leave_bulk();
+    void step_lane();
+
+    uint64_t x_[kMaxLanes];
+    int lanes_ = 1;
+    int lane_ = 0;
+    size_t groups_left_ = 0;
+    bool has_count_ = false;
+    uint64_t count_ = 0;
+    bool checks_events_ = false;
+    uint32_t check_ = 0;
+    std::vector<uint16_t> words_;     // aligned copy with zero padding behind
+    size_t position_ = 0, words_end_ = 0;
+    std::vector<uint16_t> forked_;    // the words that were lent to the lanes' initial states
+    size_t forked_position_ = 0;
+};
+
+template <class Kernel>
+void StreamReader::run_groups(size_t groups, Kernel&& kernel) {
+    DecodeJob job{x_, lanes_, words_.data() + position_, words_.data() + words_end_};
+    const size_t done = kernel(job, groups);
+    position_ = static_cast<size_t>(job.word - words_.data());
+    if (done != groups || position_ > words_end_)
+        throw BitstreamError("the coded stream ends too early (it is truncated or damaged)");
+    groups_left_ -= groups;
+    if (groups_left_ == 0) leave_bulk();
+}
+
+}  // namespace cbench

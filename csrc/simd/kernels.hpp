@@ -1,0 +1,66 @@
+// The inner loops of the coder behind one table of function pointers: portable, AVX2 and AVX-512 give the same bytes.
+//
+// A kernel works on whole groups: group g holds the symbols g*lanes .. g*lanes+lanes-1, symbol i belongs to lane
+// i mod lanes. Lane counts are 8, 32 and 64. Everything else (tails, checks, single-lane streams) is rans.hpp.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace cbench {
+
+// The kernel files are compiled for other instruction sets than the rest, so this header has no inline function with
+// external linkage: the linker must never pick such a copy for code that runs on every machine.
+
+// One coded event: start | (frequency - 1) << 16, on the scale 2^16.
+using Op = uint32_t;
+static inline Op make_op(uint32_t start, uint32_t frequency) { return start | (frequency - 1) << 16; }
+static inline uint32_t op_start(Op op) { return op & 0xffff; }
+static inline uint32_t op_frequency(Op op) { return (op >> 16) + 1; }
+
+constexpr uint64_t kLow = uint64_t{1} << 32;       // states of running lanes lie in [2^32, 2^48)
+
+// A set of tables as the kernels see it (owned by TableSet in tables.hpp).
+struct TableView {
+    const Op* entry;          // entry[first[t] + k]: the k-th symbol of table t
+    const int32_t* first;     // per table
+    const int32_t* size;      // per table, without the escape slot
+    const int32_t* offset;    // per table: value of symbol 0
+    const uint64_t* bucket;   // bucket[(t << bucket_bits) + (slot >> (16 - bucket_bits))]: first candidate of that slot,
+                              // start | (frequency-1) << 16 | value << 32
+    int bucket_bits;
+    int tables;
+    bool escape;              // every table ends with one slot for all other values
+};
+
+// Value that stands for "escaped" in decoded output until the true value is read.
+constexpr int32_t kEscaped = INT32_MIN;
+
+// Where a decoder stands: lane states, next word, and the last position from which a group may start.
+struct DecodeJob {
+    uint64_t* x;
+    int lanes;
+    const uint16_t* word;
+    const uint16_t* limit;    // a group is decoded only while word <= limit; lanes + 8 words beyond it are readable
+};
+
+struct Kernels {
+    const char* name;
+    // Codes `groups` groups of ops, last group first; words are written downwards from `end`. At least lanes + 8 words
+    // of free space lie below what is needed. Returns the new lowest word.
+    uint16_t* (*encode)(uint64_t* x, int lanes, const Op* ops, size_t groups, uint16_t* end);
+    // Symbols -> ops. index may be null (table 0). Returns the number of symbols resolved before the first that lies
+    // outside its table; with escape tables all are resolved and outsiders get the escape slot.
+    size_t (*resolve)(const TableView& t, const int32_t* symbols, const int32_t* index, size_t n, Op* ops);
+    // Bits and probabilities of a one (scale 2^16, 1..65535) -> ops.
+    void (*resolve_bits)(const uint8_t* bits, const uint16_t* p1, size_t n, Op* ops);
+    // Decoding; each returns the number of groups done. Escaped symbols come out as kEscaped.
+    size_t (*decode_static)(DecodeJob& job, const TableView& t, int32_t* out, size_t groups);
+    size_t (*decode_indexed)(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups);
+    size_t (*decode_bits)(DecodeJob& job, const uint16_t* p1, uint8_t* out, size_t groups);
+};
+
+const Kernels& kernels();                       // the chosen set
+const Kernels* const* available_kernels();      // null-terminated, slowest first
+bool choose_kernels(const char* name);          // "portable", "avx2", "avx512"; false if this machine cannot
+
+}  // namespace cbench

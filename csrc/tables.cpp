@@ -1,0 +1,102 @@
+#include "tables.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <string>
+
+#include "rans.hpp"
+
+namespace cbench {
+
+void quantise(const uint32_t* weights, size_t n, int precision, uint32_t* frequencies) {
+    const uint64_t total = uint64_t{1} << precision;
+    if (n == 0 || n > total) throw ArgumentError("a table needs between 1 and 2^precision symbols");
+    const uint64_t sum = std::accumulate(weights, weights + n, uint64_t{0});
+    if (sum == 0) throw ArgumentError("a table whose weights are all zero has no distribution");
+    int64_t rest = static_cast<int64_t>(total);
+    size_t heaviest = 0;
+    for (size_t i = 0; i < n; ++i) {
+        frequencies[i] = static_cast<uint32_t>(std::max<uint64_t>(1, weights[i] * total / sum));
+        rest -= frequencies[i];
+        if (weights[i] > weights[heaviest]) heaviest = i;
+    }
+    if (rest >= 0 || frequencies[heaviest] > 4 * static_cast<uint64_t>(-rest)) {
+        frequencies[heaviest] = static_cast<uint32_t>(frequencies[heaviest] + rest);
+        return;
+    }
+    std::vector<uint32_t> order(n);
+    std::iota(order.begin(), order.end(), 0u);
+    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return frequencies[a] > frequencies[b]; });
+    while (rest < 0) {   // each round takes at most 1/8 of a frequency, so the shape of the table survives
+        for (const uint32_t i : order) {
+            if (rest == 0 || frequencies[i] == 1) break;
+            const int64_t take = std::min<int64_t>(-rest, std::max<uint32_t>(1, frequencies[i] / 8));
+            frequencies[i] -= static_cast<uint32_t>(take);
+            rest += take;
+        }
+    }
+}
+
+TableSet::TableSet(const uint32_t* cdf, size_t tables, size_t stride, const int32_t* size, const int32_t* offset,
+                   int precision, bool escape)
+    : first_(tables), size_(size, size + tables), offset_(offset, offset + tables) {
+    if (precision < 1 || precision > 16) throw ArgumentError("table precision must be 1 to 16 bits");
+    if (tables == 0) throw ArgumentError("a table set needs at least one table");
+    const int scale = 16 - precision;
+    size_t entries = 0;
+    for (size_t t = 0; t < tables; ++t) {
+        const std::string where = "table " + std::to_string(t);
+        const size_t slots = static_cast<size_t>(std::max(size_[t], 0)) + escape;
+        if (size_[t] < (escape ? 0 : 1) || slots + 1 > stride) throw ArgumentError(where + " has an impossible size");
+        const uint32_t* row = cdf + t * stride;
+        if (row[0] != 0 || row[slots] != 1u << precision)
+            throw ArgumentError(where + " does not run from 0 to 2^precision");
+        for (size_t k = 0; k < slots; ++k)
+            if (row[k + 1] <= row[k]) throw ArgumentError(where + " has a symbol of frequency zero");
+        if (static_cast<int64_t>(offset_[t]) + size_[t] > INT32_MAX || offset_[t] == INT32_MIN)
+            throw ArgumentError(where + " has values beyond 32 bits");
+        first_[t] = static_cast<int32_t>(entries);
+        entries += slots;
+        if (entries > (size_t{1} << 30)) throw ArgumentError("the table set is too large");
+    }
+    entry_.reserve(entries + 1);
+    for (size_t t = 0; t < tables; ++t) {
+        const uint32_t* row = cdf + t * stride;
+        for (int32_t k = 0; k < size_[t] + escape; ++k)
+            entry_.push_back(make_op(row[k] << scale, (row[k + 1] - row[k]) << scale));
+    }
+    // Finer buckets need fewer steps behind the first candidate, but must stay in the second-level cache.
+    int bits = 12;
+    while (bits > 4 && (tables << bits) > (size_t{1} << 15)) --bits;
+    bucket_.resize(tables << bits);
+    for (size_t t = 0; t < tables; ++t) {
+        const Op* row = entry_.data() + first_[t];
+        int32_t k = 0;
+        for (uint32_t b = 0; b < 1u << bits; ++b) {
+            const uint32_t slot = b << (16 - bits);
+            while (slot - op_start(row[k]) > (row[k] >> 16)) ++k;
+            // Kernels step on from a candidate by its value; nobody steps on from the escape slot, the last one.
+            const auto value = static_cast<uint32_t>(k < size_[t] ? offset_[t] + k : kEscaped);
+            bucket_[(t << bits) + b] = row[k] | static_cast<uint64_t>(value) << 32;
+        }
+    }
+    view_ = {entry_.data(), first_.data(), size_.data(), offset_.data(), bucket_.data(), bits,
+             static_cast<int>(tables), escape};
+}
+
+double TableSet::bits(const int32_t* symbols, const int32_t* index, size_t n) const {
+    double bits = 0;
+    for (size_t i = 0; i < n; ++i) {
+        const int32_t t = index ? index[i] : 0;
+        const int64_t k = static_cast<int64_t>(symbols[i]) - offset_[t];
+        const bool inside = k >= 0 && k < size_[t];
+        if (!inside && !view_.escape)
+            throw ArgumentError("symbol " + std::to_string(symbols[i]) + " lies outside its table");
+        bits += 16 - std::log2(op_frequency(entry_[static_cast<size_t>(first_[t] + (inside ? k : static_cast<int64_t>(size_[t])))]));
+        if (!inside) bits += 5 + escape_width(escape_number(symbols[i], offset_[t], size_[t]));
+    }
+    return bits;
+}
+
+}  // namespace cbench
