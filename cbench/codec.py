@@ -27,10 +27,15 @@ class Codec(Protocol):
     `WrongModelError` or `DecodeMismatchError` rather than return a wrong array.
     """
 
-    name: str
-    """The name under which `cbench.load_codec` finds it, such as "png" or "fsar.cifar10"."""
-    max_error: int | None
-    """0: lossless. k: near-lossless, |x - x'| <= k everywhere. None: lossy."""
+    @property
+    def name(self) -> str:
+        """The name under which `cbench.load_codec` finds it, such as "png" or "fsar.cifar10"."""
+        ...
+
+    @property
+    def max_error(self) -> int | None:
+        """0: lossless. k: near-lossless, |x - x'| <= k everywhere. None: lossy."""
+        ...
 
     def compress(self, array: np.ndarray) -> bytes: ...
 

@@ -279,6 +279,7 @@ PYBIND11_MODULE(_core, m) {
     m.def("cumulate", &cumulate, py::arg("weights"), py::arg("length"), py::arg("precision"));
 
     bind_states(m);
+    bind_mixture(m);
     bind_io(m);
 
     m.def("kernels", [] { return std::string(kernels().name); });

@@ -1,5 +1,6 @@
 // Encoder, Decoder and Stack for Python: coding in several calls.
 #include "bindings.hpp"
+#include "bindings_mixture.hpp"
 #include "bindings_states.hpp"
 #include "stack.hpp"
 
@@ -25,6 +26,12 @@ class Encoder final : public OpSource {
     void raw(int width, const Array<uint32_t>& values) {
         check_width(width);
         for (py::ssize_t i = 0; i < values.size(); ++i) append_raw(ops_, values.data()[i], width);
+    }
+    void mixture(const MixtureModel& model, const Array<int32_t>& symbols) {
+        if (static_cast<size_t>(symbols.size()) != model.get().n())
+            throw ArgumentError("symbols and mixture parameters have different lengths");
+        MixtureSource source(model.get(), symbols.data());
+        append(source, model.get().n());
     }
     void states(const StateModel& model, const Array<int32_t>& symbols) {
         const Shape4 shape = model.shape(symbols);
@@ -84,6 +91,13 @@ class Decoder {
         check_width(width);
         py::array_t<uint32_t> out(static_cast<py::ssize_t>(count));
         in_.decode_raw(width, out.mutable_data(), count);
+        return out;
+    }
+    py::array_t<int32_t> mixture(const MixtureModel& model) {
+        py::array_t<int32_t> out(static_cast<py::ssize_t>(model.get().n()));
+        int32_t* to = out.mutable_data();
+        py::gil_scoped_release release;
+        read_mixture(in_, model.get(), to, 0, model.get().n());
         return out;
     }
     py::array_t<int32_t> states(const StateModel& model, const std::vector<py::ssize_t>& shape) {
@@ -213,6 +227,7 @@ void bind_io(py::module_& m) {
         .def("code", &Encoder::code, py::arg("tables"), py::arg("index"), py::arg("symbols"))
         .def("binary", &Encoder::binary, py::arg("p1"), py::arg("bits"))
         .def("raw", &Encoder::raw, py::arg("width"), py::arg("values"))
+        .def("mixture", &Encoder::mixture, py::arg("model"), py::arg("symbols"))
         .def("states", &Encoder::states, py::arg("model"), py::arg("symbols"))
         .def("finish", &Encoder::finish);
     py::class_<Decoder>(m, "Decoder")
@@ -220,6 +235,7 @@ void bind_io(py::module_& m) {
         .def("code", &Decoder::code, py::arg("tables"), py::arg("index"))
         .def("binary", &Decoder::binary, py::arg("p1"))
         .def("raw", &Decoder::raw, py::arg("width"), py::arg("count"))
+        .def("mixture", &Decoder::mixture, py::arg("model"))
         .def("states", &Decoder::states, py::arg("model"), py::arg("shape"))
         .def("finish", &Decoder::finish);
     py::class_<PyStack>(m, "Stack")

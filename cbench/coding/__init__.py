@@ -10,6 +10,7 @@
 
 from cbench.coding.coder import decode, decode_bits, decode_rows, encode, encode_bits, encode_rows
 from cbench.coding.io import CodingIO, CountIO, DecodeIO, EncodeIO, StackIO, TraceIO
+from cbench.coding.mixture import Mixture
 from cbench.coding.script import ScriptCodec
 from cbench.coding.states import StateTables
 from cbench.coding.tables import Tables
@@ -19,6 +20,7 @@ __all__ = [
     "CountIO",
     "DecodeIO",
     "EncodeIO",
+    "Mixture",
     "ScriptCodec",
     "StackIO",
     "StateTables",

@@ -1,9 +1,9 @@
 """Normal distributions by integer arithmetic: the same integers on every machine, whatever its maths library.
 
-Tables that an encoder and a decoder build separately must agree to the last unit, so `exp`, `erf` and every other
-function whose last bit differs between libraries is out. Here the normal distribution function is known at 64 nodes a
-standard deviation, computed once by `decimal` (whose results are defined digit by digit), and between the nodes by a cubic
-polynomial in 64-bit integers, which also has the right slope at the nodes.
+Tables that an encoder and a decoder build separately must agree to the last unit, so `exp`, `erf` and
+every other function whose last bit differs between libraries is out. Here the normal distribution function
+is known at 64 nodes a standard deviation, computed once by `decimal` (whose results are defined digit by
+digit), and between the nodes by a cubic polynomial in 64-bit integers, with the right slope at the nodes.
 """
 
 from __future__ import annotations

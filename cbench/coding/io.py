@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cbench import _core
+from cbench.coding.mixture import Mixture
 from cbench.coding.states import StateTables, as_symbols
 from cbench.coding.tables import Tables
 from cbench.errors import UnsupportedInputError
@@ -32,6 +33,10 @@ class CodingIO(Protocol):
 
     def bits(self, width: int, values: ArrayLike | None = None, shape: tuple[int, ...] = ()) -> np.ndarray:
         """Code unsigned integers of `width` <= 32 bits as they are; uint32 array of `shape`."""
+        ...
+
+    def mixture(self, mixture: Mixture, symbols: ArrayLike | None = None) -> np.ndarray:
+        """Code one symbol for each of the mixture's distributions; (n,) int32."""
         ...
 
     def states(
@@ -66,6 +71,12 @@ class EncodeIO:
         given = _given(values, np.uint32, shape)
         self._native.raw(width, given.reshape(-1))
         return given
+
+    def mixture(self, mixture: Mixture, symbols: ArrayLike | None = None) -> np.ndarray:
+        """See `CodingIO.mixture`."""
+        values = _given(symbols, np.int32, (mixture.n,))
+        self._native.mixture(mixture.native, values)
+        return values
 
     def states(
         self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()
@@ -103,6 +114,10 @@ class DecodeIO:
     def bits(self, width: int, values: ArrayLike | None = None, shape: tuple[int, ...] = ()) -> np.ndarray:
         """See `CodingIO.bits`; `values` is not looked at."""
         return self._native.raw(width, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+    def mixture(self, mixture: Mixture, symbols: ArrayLike | None = None) -> np.ndarray:
+        """See `CodingIO.mixture`; `symbols` is not looked at."""
+        return self._native.mixture(mixture.native)
 
     def states(
         self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()
@@ -146,6 +161,12 @@ class CountIO:
         given = _given(values, np.uint32, shape)
         self.total += width * given.size
         return given
+
+    def mixture(self, mixture: Mixture, symbols: ArrayLike | None = None) -> np.ndarray:
+        """See `CodingIO.mixture`."""
+        values = _given(symbols, np.int32, (mixture.n,))
+        self.total += mixture.bits(values)
+        return values
 
     def states(
         self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()
@@ -194,6 +215,12 @@ class TraceIO:
         """See `CodingIO.bits`."""
         out = self.inner.bits(width, values, shape)
         self._note("bits", out, width)
+        return out
+
+    def mixture(self, mixture: Mixture, symbols: ArrayLike | None = None) -> np.ndarray:
+        """See `CodingIO.mixture`."""
+        out = self.inner.mixture(mixture, symbols)
+        self._note("mixture", out, zlib.crc32(mixture.native.intervals(out).tobytes()))
         return out
 
     def states(
