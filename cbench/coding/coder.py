@@ -117,9 +117,10 @@ def _integers(values: ArrayLike) -> np.ndarray:
 
 def _flat(values: ArrayLike, dtype: type, what: str) -> np.ndarray:
     array = np.asarray(values)
-    if array.size and array.dtype != dtype:
-        if array.dtype.kind not in "iub" or array.min() < 0 or array.max() > np.iinfo(dtype).max:
-            raise UnsupportedInputError(f"{what} must be {np.dtype(dtype).name}, not {array.dtype}")
+    limit = np.iinfo(dtype).max
+    other = array.size and array.dtype != dtype
+    if other and (array.dtype.kind not in "iub" or array.min() < 0 or array.max() > limit):
+        raise UnsupportedInputError(f"{what} must be {np.dtype(dtype).name}, not {array.dtype}")
     return np.ascontiguousarray(array, dtype).reshape(-1)
 
 

@@ -251,8 +251,9 @@ class TraceIO:
 class StackIO:
     """The last-in-first-out view of the coder, for bits-back coding: pop what was pushed last.
 
-    Bits-back with a latent z: the encoder pops z with the posterior's tables (taking bits off the stack), pushes the data
-    with the likelihood's and z with the prior's; the decoder pops z and the data and pushes z with the posterior's.
+    Bits-back with a latent z: the encoder pops z with the posterior's tables (taking bits off the stack), pushes
+    the data with the likelihood's and z with the prior's; the decoder pops z and the data and pushes z with the
+    posterior's.
 
     Args:
         data: a stack stored by `to_bytes`; None: an empty one.

@@ -1,4 +1,4 @@
-"""The integer mixture distributions in plain Python: the definition that csrc/mixture.cpp must match to the last bit."""
+"""The integer mixture distributions in plain Python: the definition that csrc/mixture.cpp must match bit by bit."""
 
 from __future__ import annotations
 
