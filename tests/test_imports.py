@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "models": {"models", "nn", "coding", "files", "data", "zoo", "train"},
     "train": {"train", "nn", "coding", "files", "data", "zoo", "bench"},
     "bench": {"bench", "nn", "coding", "files", "data", "zoo", "train"},
-    "plugins": {"plugins", "coding", "files", "zoo"},
+    "plugins": {"plugins", "coding", "files", "nn", "zoo"},
     "transcode": {"coding", "files", "zoo"},
     "cli": {"coding", "files", "zoo", "bench", "transcode"},
     "__main__": {"cli"},

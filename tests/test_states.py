@@ -87,7 +87,7 @@ def test_kernels_agree(alphabet):
 
 def test_io_and_errors():
     rng = np.random.default_rng(0)
-    _, table_of, model = random_model(rng, 6, 2, [ABOVE, LEFT])
+    _, _, model = random_model(rng, 6, 2, [ABOVE, LEFT])
     symbols = rng.integers(0, 6, (1, 2, 9, 11))
     io, count = EncodeIO(), CountIO()
     for each in (io, count):

@@ -1,0 +1,237 @@
+"""The codec: symbols with a static prior, then every sub-pixel with the Gaussian that the decoder network gives it.
+
+Byte format fsar/v1, through the coder in this order:
+
+    1 bit          0: as below; 1: H * W * C raw bytes follow (pictures that the model would make larger than that)
+    L * h * w      symbols of the latent grid, group after group, rows top to bottom; table = group
+    C * H * W      x - centre of every sample; row and centre from `PixelTables.select`
+
+h and w are H and W divided by 2^D, rounded up. The decoder network runs in exact integer arithmetic, so the same file
+decodes on every machine, with any number of threads, alone or in a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+from cbench.coding import CodingIO, ScriptCodec, Tables
+from cbench.coding.container import Header
+from cbench.errors import BitstreamError, UnsupportedInputError
+from cbench.models.fsar import checkpoint
+from cbench.models.fsar.integer import IntegerDecoder, to_numpy
+from cbench.models.fsar.network import Encoder, Residual
+from cbench.models.fsar.pixels import pixel_tables
+from cbench.nn.running import device_of, running
+from cbench.nn.tiling import tiles
+from cbench.zoo.weights import shipped
+
+Item = TypeVar("Item")
+
+TILE = 64
+"""Side of a tile in latent positions."""
+ENCODER_POSITIONS = 16384
+"""Latent positions that the encoder handles in one batch."""
+DECODER_POSITIONS = 512
+"""The same for the decoder: its float64 activations should stay in the second-level cache."""
+GREY_CHANNEL = 1
+"""A grey picture is shown to the network as R = G = B and coded with the parameters of green."""
+
+
+@dataclass
+class _Plan:
+    """What is known of one picture on the way through the script."""
+
+    shape: tuple[int, int, int]
+    symbols: np.ndarray | None = None
+    """(L, h, w) int64; None: not known yet, or the picture is coded raw."""
+    row: np.ndarray | None = None
+    """(C, H, W) uint16 table of each sample."""
+    centre: np.ndarray | None = None
+    """(C, H, W) int16 value that is coded as 0."""
+
+
+class FsarCodec(ScriptCodec):
+    """Lossless codec for 8-bit RGB and grey pictures of any size."""
+
+    max_error = 0
+    format = 1
+    exact = True
+
+    def __init__(self, name: str, weights: checkpoint.Weights, device: str = "cpu", threads: int = 1) -> None:
+        """Prepare networks and tables.
+
+        Raises:
+            ConfigError: a device that is not there, or weights too large for exact sums.
+        """
+        self.name = name
+        self.threads = threads
+        self.fingerprint = weights.fingerprint()
+        self.config = weights.network.config
+        self._device = device_of(device)
+        self._encoder = fused(weights.network.encoder).to(self._device, memory_format=torch.channels_last)
+        self._quantizer = weights.network.quantizer.to(self._device)
+        self._decoder = IntegerDecoder(weights.network).to(self._device)
+        self._prior = Tables.from_weights(weights.counts)
+        self._pixels = pixel_tables()
+
+    def check_input(self, array: np.ndarray) -> None:
+        """Only 8-bit pictures of one or three channels."""
+        if array.dtype != np.uint8:
+            raise UnsupportedInputError(f"{self.name} codes 8-bit pictures (uint8), not {array.dtype}")
+        if array.shape[0] not in (1, 3):
+            raise UnsupportedInputError(f"{self.name} codes grey or RGB pictures, not {array.shape[0]} channels")
+
+    def script(self, io: CodingIO, head: Header, x: np.ndarray | None) -> np.ndarray:
+        """See `ScriptCodec.script`."""
+        return self.script_many([io], [head], [x])[0]
+
+    def script_many(
+        self, ios: Sequence[CodingIO], heads: Sequence[Header], xs: Sequence[np.ndarray | None]
+    ) -> list[np.ndarray]:
+        """See `ScriptCodec.script_many`; the networks run on batches of pictures of equal size."""
+        with running(self.threads):
+            plans = [_Plan(head.shape) for head in heads]
+            given = [(plan, x) for plan, x in zip(plans, xs, strict=True) if x is not None]
+            self._analyse(given)
+            self._predict([plan for plan, _ in given])
+            for plan, x in given:
+                if self._cost(plan, x) > 8 * x.size:
+                    plan.symbols = plan.row = plan.centre = None
+            raw = [self._code_start(*item) for item in zip(ios, plans, xs, strict=True)]
+            self._predict([plan for plan in plans if plan.row is None and plan.symbols is not None])
+            return [
+                self._code_pixels(io, plan, x) if pixels is None else pixels
+                for io, plan, x, pixels in zip(ios, plans, xs, raw, strict=True)
+            ]
+
+    def _code_start(self, io: CodingIO, plan: _Plan, x: np.ndarray | None) -> np.ndarray | None:
+        """Everything before the pixels; returns the picture if it is coded raw."""
+        if int(io.bits(1, None if x is None else np.uint32(plan.symbols is None))):
+            return io.bits(8, x, plan.shape).astype(np.uint8)
+        shape = (self.config.groups, *self._grid(plan.shape))
+        group = np.broadcast_to(np.arange(shape[0], dtype=np.uint16)[:, None, None], shape)
+        plan.symbols = io.code(self._prior, group, plan.symbols)
+        return None
+
+    def _code_pixels(self, io: CodingIO, plan: _Plan, x: np.ndarray | None) -> np.ndarray:
+        residual = None if x is None else x.astype(np.int32) - plan.centre
+        residual = io.code(self._pixels.tables, plan.row, residual)
+        if x is not None:
+            return x
+        values = residual + plan.centre
+        if values.min() < 0 or values.max() > 255:
+            raise BitstreamError("the data decodes to pixel values outside 0..255")
+        return values.astype(np.uint8)
+
+    def _cost(self, plan: _Plan, x: np.ndarray) -> float:
+        """Size of a picture in bits if it is not coded raw."""
+        groups = np.arange(self.config.groups, dtype=np.int32)[:, None, None]
+        latent = self._prior.bits(plan.symbols, np.broadcast_to(groups, plan.symbols.shape))
+        return latent + self._pixels.tables.bits(x.astype(np.int32) - plan.centre, plan.row)
+
+    def _grid(self, shape: tuple[int, int, int]) -> tuple[int, int]:
+        """Size of the latent grid of a picture."""
+        return -(-shape[1] // self.config.stride), -(-shape[2] // self.config.stride)
+
+    def _analyse(self, given: Sequence[tuple[_Plan, np.ndarray]]) -> None:
+        """Pictures -> symbols. Nothing here has to be exact: whatever symbols come out are the ones that are coded."""
+        for batch in self._batches(given, lambda item: item[0].shape, ENCODER_POSITIONS):
+            symbols = self._symbols(np.stack([x for _, x in batch]))
+            for (plan, _), own in zip(batch, symbols, strict=True):
+                plan.symbols = own
+
+    def _symbols(self, x: np.ndarray) -> np.ndarray:
+        """Pictures (B, C, H, W) uint8 -> (B, L, h, w) int64."""
+        stride, (h, w) = self.config.stride, self._grid(x.shape[1:])
+        rest = ((0, 0), (0, 0), (0, h * stride - x.shape[2]), (0, w * stride - x.shape[3]))
+        picture = torch.from_numpy(np.pad(x, rest, mode="edge")).to(self._device).float().div_(255)
+        picture = picture.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        out = np.empty((len(x), self.config.groups, h, w), np.int64)
+        for rows, columns in tiles(h, w, TILE, self._encoder_margin):
+            z = self._encoder(picture[:, :, rows.of("outer", stride), columns.of("outer", stride)])
+            z = z[:, :, rows.of("inner"), columns.of("inner")]
+            near = nearest(self._quantizer.codebook, self._quantizer.split(z))
+            near = near.reshape(len(x), z.shape[2], z.shape[3], -1)
+            out[:, :, rows.of("target"), columns.of("target")] = near.transpose(0, 3, 1, 2)
+        return out
+
+    @property
+    def _encoder_margin(self) -> int:
+        return self.config.residuals + self.config.downsamples
+
+    def _predict(self, plans: Sequence[_Plan]) -> None:
+        """Symbols -> tables of all samples, exactly."""
+        for batch in self._batches(plans, lambda plan: plan.shape, DECODER_POSITIONS):
+            row, centre = self._rows(np.stack([plan.symbols for plan in batch]), batch[0].shape)
+            for plan, own_row, own_centre in zip(batch, row, centre, strict=True):
+                plan.row, plan.centre = own_row, own_centre
+
+    def _rows(self, symbols: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Symbols (B, L, h, w) -> row and centre, each (B, C, H, W) for pictures of that (C, H, W)."""
+        stride = self.config.stride
+        channels, height, width = shape
+        latent = torch.from_numpy(np.ascontiguousarray(symbols, np.int64)).to(self._device)
+        row = np.empty((len(symbols), *shape), np.uint16)
+        centre = np.empty(row.shape, np.int16)
+        chosen = slice(None) if channels == 3 else slice(GREY_CHANNEL, GREY_CHANNEL + 1)
+        for rows, columns in tiles(*symbols.shape[2:], TILE, self._decoder.halo):
+            mean, level = to_numpy(*self._decoder(latent[:, :, rows.of("outer"), columns.of("outer")]))
+            where = (slice(None), chosen, rows.of("inner", stride), columns.of("inner", stride))
+            own_row, own_centre = self._pixels.select(mean[where], level[where])
+            top, left = rows.of("target", stride), columns.of("target", stride)
+            bottom, right = min(top.stop, height) - top.start, min(left.stop, width) - left.start
+            row[:, :, top, left] = own_row[:, :, :bottom, :right]
+            centre[:, :, top, left] = own_centre[:, :, :bottom, :right]
+        return row, centre
+
+    def _batches(
+        self, items: Iterable[Item], shape_of: Callable[[Item], tuple[int, int, int]], positions: int
+    ) -> Iterator[list[Item]]:
+        """Items of equal shape together, as many as make about so many latent positions."""
+        by_shape: dict[tuple[int, int, int], list[Item]] = {}
+        for item in items:
+            by_shape.setdefault(shape_of(item), []).append(item)
+        for shape, group in by_shape.items():
+            count = max(1, positions // math.prod(self._grid(shape)))
+            for start in range(0, len(group), count):
+                yield group[start : start + count]
+
+
+def nearest(codebook: Tensor, f: Tensor) -> np.ndarray:
+    """Code of each vector: codebook (L, K, E), f (N, L, E) -> (N, L) int64; numpy's arg-max is several times faster."""
+    bias = -0.5 * codebook.square().sum(-1)
+    scores = (torch.addmm(bias[g], f[:, g], codebook[g].T) for g in range(len(codebook)))
+    return np.stack([score.cpu().numpy().argmax(1) for score in scores], 1)
+
+
+def fused(encoder: Encoder) -> nn.Module:
+    """The encoder with its batch norms folded into the convolutions; float arithmetic, so only for encoding."""
+    encoder = deepcopy(encoder).eval()
+    _fuse(encoder)
+    for layer in encoder:
+        if isinstance(layer, Residual):
+            _fuse(layer.block)
+    return encoder
+
+
+def _fuse(layers: nn.Sequential) -> None:
+    """Replace every batch norm behind a convolution by nothing, and that convolution by one that does both."""
+    for i, (layer, following) in enumerate(pairwise(list(layers))):
+        if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+            layers[i], layers[i + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
+
+
+def cifar10(weights: Path | None, device: str, threads: int) -> FsarCodec:
+    """`fsar.cifar10`: the `V2DVQ-c2` baseline trained on CIFAR-10; `weights`: ours or the original's checkpoint."""
+    return FsarCodec("fsar.cifar10", checkpoint.load(weights or shipped("fsar.cifar10")), device, threads)
