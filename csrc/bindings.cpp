@@ -278,6 +278,7 @@ PYBIND11_MODULE(_core, m) {
     m.def("decode_rows", &decode_rows, py::arg("data"), py::arg("rows"), py::arg("threads") = 1);
     m.def("cumulate", &cumulate, py::arg("weights"), py::arg("length"), py::arg("precision"));
 
+    bind_adaptive(m);
     bind_states(m);
     bind_mixture(m);
     bind_io(m);

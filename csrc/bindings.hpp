@@ -75,6 +75,7 @@ inline void append_raw(std::vector<Op>& ops, uint32_t value, int width) {
     }
 }
 
+void bind_adaptive(py::module_& m); // bindings_adaptive.cpp: adaptive residual coding
 void bind_io(py::module_& m);       // bindings_io.cpp: Encoder, Decoder, Stack
 void bind_states(py::module_& m);   // bindings_states.cpp: StateModel
 void bind_mixture(py::module_& m);  // bindings_mixture.cpp: MixtureModel

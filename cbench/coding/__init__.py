@@ -8,7 +8,16 @@
 [0, 1, 0, 2, 0]
 """
 
-from cbench.coding.coder import decode, decode_bits, decode_rows, encode, encode_bits, encode_rows
+from cbench.coding.coder import (
+    decode,
+    decode_adaptive,
+    decode_bits,
+    decode_rows,
+    encode,
+    encode_adaptive,
+    encode_bits,
+    encode_rows,
+)
 from cbench.coding.io import CodingIO, CountIO, DecodeIO, EncodeIO, StackIO, TraceIO
 from cbench.coding.mixture import Mixture
 from cbench.coding.script import ScriptCodec
@@ -27,9 +36,11 @@ __all__ = [
     "Tables",
     "TraceIO",
     "decode",
+    "decode_adaptive",
     "decode_bits",
     "decode_rows",
     "encode",
+    "encode_adaptive",
     "encode_bits",
     "encode_rows",
 ]

@@ -25,9 +25,7 @@ def encode(symbols: ArrayLike, tables: Tables, index: ArrayLike | None = None, *
     Raises:
         UnsupportedInputError: a symbol outside its table (without escape), an index outside the set, unequal lengths.
     """
-    return _core.encode(
-        _integers(symbols), tables.native, None if index is None else _integers(index), threads
-    )
+    return _core.encode(_integers(symbols), tables.native, None if index is None else _integers(index), threads)
 
 
 def decode(
@@ -129,3 +127,31 @@ def _rows(rows: ArrayLike) -> np.ndarray:
     if array.ndim < 1 or (array.size and array.dtype != np.uint16):
         raise UnsupportedInputError(f"rows must be (..., L) weights of dtype uint16, not {array.dtype}")
     return np.ascontiguousarray(array, np.uint16).reshape(-1, array.shape[-1])
+
+
+def encode_adaptive(residuals: ArrayLike) -> bytes:
+    """Code residuals of a predictor without a model: means, scales and tables follow what has been coded.
+
+    Args:
+        residuals: (planes, lines, samples) integers within +-2^24, for instance (bands, lines, columns).
+
+    Raises:
+        UnsupportedInputError: another number of dimensions, or larger values.
+    """
+    return _core.encode_adaptive(_planes(residuals))
+
+
+def decode_adaptive(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+    """Inverse of `encode_adaptive`: int32 array of `shape`.
+
+    Raises:
+        BitstreamError: the data is damaged, truncated, too long, or belongs to another shape.
+    """
+    return _core.decode_adaptive(data, shape)
+
+
+def _planes(residuals: ArrayLike) -> np.ndarray:
+    array = np.asarray(residuals)
+    if array.ndim != 3:
+        raise UnsupportedInputError(f"residuals are (planes, lines, samples); this shape is {array.shape}")
+    return _integers(array).astype(np.int32, copy=False).reshape(array.shape)

@@ -39,9 +39,7 @@ class CodingIO(Protocol):
         """Code one symbol for each of the mixture's distributions; (n,) int32."""
         ...
 
-    def states(
-        self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()
-    ) -> np.ndarray:
+    def states(self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()) -> np.ndarray:
         """Code (B, L, H, W) symbols, each with the table that its neighbours select; int32 array of `shape`."""
         ...
 
@@ -78,9 +76,7 @@ class EncodeIO:
         self._native.mixture(mixture.native, values)
         return values
 
-    def states(
-        self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()
-    ) -> np.ndarray:
+    def states(self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()) -> np.ndarray:
         """See `CodingIO.states`."""
         values = _given(symbols, np.int32, shape)
         self._native.states(tables.native, as_symbols(values))
@@ -119,9 +115,7 @@ class DecodeIO:
         """See `CodingIO.mixture`; `symbols` is not looked at."""
         return self._native.mixture(mixture.native)
 
-    def states(
-        self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()
-    ) -> np.ndarray:
+    def states(self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()) -> np.ndarray:
         """See `CodingIO.states`; `symbols` is not looked at."""
         return self._native.states(tables.native, shape)
 
@@ -168,9 +162,7 @@ class CountIO:
         self.total += mixture.bits(values)
         return values
 
-    def states(
-        self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()
-    ) -> np.ndarray:
+    def states(self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()) -> np.ndarray:
         """See `CodingIO.states`."""
         values = _given(symbols, np.int32, shape)
         self.total += tables.bits(values)
@@ -200,9 +192,7 @@ class TraceIO:
     def code(self, tables: Tables, index: ArrayLike, symbols: ArrayLike | None = None) -> np.ndarray:
         """See `CodingIO.code`."""
         out = self.inner.code(tables, index, symbols)
-        self._note(
-            "code", out, zlib.crc32(tables.cdf.tobytes(), zlib.crc32(_index(index).astype("<i4").tobytes()))
-        )
+        self._note("code", out, zlib.crc32(tables.cdf.tobytes(), zlib.crc32(_index(index).astype("<i4").tobytes())))
         return out
 
     def binary(self, p1: ArrayLike, bits: ArrayLike | None = None) -> np.ndarray:
@@ -223,9 +213,7 @@ class TraceIO:
         self._note("mixture", out, zlib.crc32(mixture.native.intervals(out).tobytes()))
         return out
 
-    def states(
-        self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()
-    ) -> np.ndarray:
+    def states(self, tables: StateTables, symbols: ArrayLike | None = None, shape: tuple[int, ...] = ()) -> np.ndarray:
         """See `CodingIO.states`."""
         out = self.inner.states(tables, symbols, shape)
         self._note("states", out, tables.symbols)

@@ -119,9 +119,7 @@ class ScriptCodec(abc.ABC):
             raise UnsupportedInputError("the arrays of one archive must have one dtype")
         coded = self._encode(heads, arrays)
         shapes = [head.shape for head in heads]
-        return pack_archive(
-            heads[0], [payload for payload, _ in coded], shapes, [check for _, check in coded]
-        )
+        return pack_archive(heads[0], [payload for payload, _ in coded], shapes, [check for _, check in coded])
 
     def decompress_many(self, data: bytes) -> list[np.ndarray]:
         """Inverse of `compress_many`; raises as `decompress`."""

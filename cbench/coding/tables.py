@@ -75,9 +75,7 @@ class Tables:
         """
         rows, length = _pad(weights)
         if not np.issubdtype(rows.dtype, np.integer):
-            raise UnsupportedInputError(
-                f"weights must be integers, not {rows.dtype}; use from_pmf for probabilities"
-            )
+            raise UnsupportedInputError(f"weights must be integers, not {rows.dtype}; use from_pmf for probabilities")
         if rows.size and (rows.min() < 0 or rows.max() >= 1 << 32):
             raise UnsupportedInputError("weights must lie in 0..2^32-1")
         cdf = _core.cumulate(np.ascontiguousarray(rows, np.uint32), length, precision)
@@ -146,9 +144,7 @@ def _pad(rows: ArrayLike | Sequence[ArrayLike]) -> tuple[np.ndarray, np.ndarray]
             array = np.asarray(parts)[None]
         else:
             length = np.array([len(part) for part in parts], np.int32)
-            array = np.zeros(
-                (len(parts), int(length.max(initial=0))), np.result_type(*parts) if parts else np.int64
-            )
+            array = np.zeros((len(parts), int(length.max(initial=0))), np.result_type(*parts) if parts else np.int64)
             for row, part in zip(array, parts, strict=True):
                 row[: len(part)] = part
             return array, length
