@@ -63,9 +63,16 @@ void append_bytes(std::vector<uint8_t>& out, uint64_t value, int bytes) {
     for (int b = 0; b < bytes; ++b) out.push_back(static_cast<uint8_t>(value >> (8 * b)));
 }
 
-// Check of a many-lane stream: 32 interleaved polynomial hashes of 16-bit words, folded into one. A change of any one
-// byte always changes it, and compilers turn the loop into vector code.
-uint32_t hash_bytes(const uint8_t* data, size_t size, uint32_t seed) {
+int significant_bytes(uint64_t value) {
+    int bytes = 0;
+    for (; value; value >>= 8) ++bytes;
+    return bytes;
+}
+
+}  // namespace
+
+// 32 interleaved polynomial hashes of 16-bit words, folded into one: compilers turn the loop into vector code.
+uint32_t stream_check(uint64_t head, uint64_t groups, const uint8_t* data, size_t size) {
     constexpr uint32_t kFactor = 0x9e3779b1u;
     constexpr size_t kParts = 32;
     uint32_t part[kParts] = {};
@@ -75,21 +82,11 @@ uint32_t hash_bytes(const uint8_t* data, size_t size, uint32_t seed) {
             const uint8_t* p = data + 2 * (b * kParts + j);
             part[j] = part[j] * kFactor + (p[0] | static_cast<uint32_t>(p[1]) << 8);
         }
-    uint32_t hash = seed;
+    auto hash = static_cast<uint32_t>(head * 31 + groups);
     for (size_t j = 0; j < kParts; ++j) hash = hash * kFactor + part[j];
     for (size_t i = 2 * kParts * blocks; i < size; ++i) hash = hash * kFactor + data[i];
     return hash;
 }
-
-uint32_t hash_seed(uint64_t head, uint64_t groups) { return static_cast<uint32_t>(head * 31 + groups); }
-
-int significant_bytes(uint64_t value) {
-    int bytes = 0;
-    for (; value; value >>= 8) ++bytes;
-    return bytes;
-}
-
-}  // namespace
 
 void append_varint(std::vector<uint8_t>& out, uint64_t value) {
     for (; value >= 0x80; value >>= 7) out.push_back(static_cast<uint8_t>(value | 0x80));
@@ -208,7 +205,7 @@ std::vector<uint8_t> encode_stream(OpSource& source, size_t n, int64_t stored_co
     for (size_t l = 0; l < lanes; ++l)
         if (x[l] >> 40) out.push_back(static_cast<uint8_t>(x[l] >> 40));
     append_words(out, words);
-    const uint32_t hash = hash_bytes(out.data() + check + 4, out.size() - check - 4, hash_seed(head, groups));
+    const uint32_t hash = stream_check(head, groups, out.data() + check + 4, out.size() - check - 4);
     for (int b = 0; b < 4; ++b) out[check + static_cast<size_t>(b)] = static_cast<uint8_t>(hash >> (8 * b));
     return out;
 }
@@ -236,7 +233,7 @@ StreamReader::StreamReader(const uint8_t* data, size_t size) {
     if (code) {
         groups_left_ = read_varint(p, end);
         const auto check = static_cast<uint32_t>(number(take(4), 4));
-        if (groups_left_ == 0 || hash_bytes(p, static_cast<size_t>(end - p), hash_seed(head, groups_left_)) != check)
+        if (groups_left_ == 0 || stream_check(head, groups_left_, p, static_cast<size_t>(end - p)) != check)
             throw BitstreamError("the coded stream is damaged or truncated (its check does not fit)");
         const uint8_t* map = take(static_cast<size_t>(lanes_) / 8);
         for (int l = 0; l < lanes_; ++l) x_[l] = number(take(5), 5);

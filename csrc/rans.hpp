@@ -42,6 +42,9 @@ struct OpSource {
     virtual ~OpSource() = default;
 };
 
+// The check of a many-lane stream over everything behind it. A change of any one byte always changes it.
+uint32_t stream_check(uint64_t head, uint64_t groups, const uint8_t* data, size_t size);
+
 void append_varint(std::vector<uint8_t>& out, uint64_t value);
 uint64_t read_varint(const uint8_t*& p, const uint8_t* end);
 
