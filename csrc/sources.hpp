@@ -39,9 +39,7 @@ struct IntArray {
 inline const int32_t* index_chunk(const IntArray* index, size_t first, size_t count, int tables, int32_t* buffer) {
     if (!index) return nullptr;
     const int32_t* t = index->chunk(first, count, buffer);
-    uint32_t largest = 0;
-    for (size_t i = 0; i < count; ++i) largest = std::max(largest, static_cast<uint32_t>(t[i]));
-    if (count && largest >= static_cast<uint32_t>(tables))
+    if (count && kernels().largest(t, count) >= static_cast<uint32_t>(tables))
         throw ArgumentError("a table index lies outside 0.." + std::to_string(tables - 1));
     return t;
 }
@@ -147,9 +145,7 @@ class BitSource final : public OpSource {
         }
     }
     static const uint16_t* clamp_probabilities(const uint16_t* p1, size_t n, uint16_t* buffer) {
-        uint16_t least = 65535;
-        for (size_t i = 0; i < n; ++i) least = std::min(least, p1[i]);
-        if (least > 0) return p1;
+        if (kernels().least(p1, n) > 0) return p1;
         for (size_t i = 0; i < n; ++i) buffer[i] = std::max<uint16_t>(p1[i], 1);
         return buffer;
     }
@@ -196,21 +192,31 @@ class RowSource final : public OpSource {
 };
 
 inline void read_rows(StreamReader& in, const uint16_t* rows, size_t length, int32_t* out, size_t n) {
+    constexpr uint32_t kBlock = 16;
     const auto size = static_cast<uint32_t>(length);
+    std::vector<uint32_t> sums((size + kBlock - 1) / kBlock);
     for (size_t i = 0; i < n; ++i) {
         const uint16_t* w = rows + i * length;
-        uint64_t sum = 0, below = 0;
-        for (uint32_t k = 0; k < size; ++k) sum += w[k];
+        uint64_t sum = 0;
+        for (uint32_t b = 0; b < sums.size(); ++b) {
+            uint32_t part = 0;
+            for (uint32_t k = b * kBlock; k < std::min(size, (b + 1) * kBlock); ++k) part += w[k];
+            sum += sums[b] = part;
+        }
         if (!sum) throw ArgumentError("a row whose weights are all zero has no distribution");
         const uint32_t slot = in.slot();
-        uint32_t start = 0, next = 0, k = 0;
-        for (;; ++k, start = next) {
-            below += w[k];
-            next = row_cumulative(below, sum, k + 1, size);
-            if (slot < next) break;
-        }
+        const uint64_t room = kTotal - size;
+        // C(i) <= slot without a division: floor(W room / S) <= slot - i
+        const auto reached = [&](uint64_t below, uint32_t at) {
+            return at <= slot && below * room < (uint64_t{slot} - at + 1) * sum;
+        };
+        uint64_t below = 0;
+        uint32_t k = 0;
+        for (uint32_t b = 0; k + kBlock < size && reached(below + sums[b], k + kBlock); k += kBlock) below += sums[b++];
+        while (k + 1 < size && reached(below + w[k], k + 1)) below += w[k++];
+        const uint32_t start = row_cumulative(below, sum, k, size);
         out[i] = static_cast<int32_t>(k);
-        in.advance(start, next - start);
+        in.advance(start, row_cumulative(below + w[k], sum, k + 1, size) - start);
     }
 }
 
