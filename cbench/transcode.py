@@ -220,10 +220,12 @@ def read_bytes(path: Path) -> bytes:
 
 def _codec_for(array: np.ndarray, settings: Settings) -> Codec:
     """The codec that was asked for, with its error bound."""
-    name = settings.codec or ("jpegls" if settings.delta else zoo.default_codec(array))
+    name = settings.codec or zoo.default_codec(array)
     codec = zoo.load_codec(name, settings.weights, threads=settings.threads)
     if settings.delta == 0:
         return codec
+    if not settings.codec and not isinstance(codec, NearLossless):
+        codec = zoo.load_codec("jpegls", threads=settings.threads)
     if not isinstance(codec, NearLossless):
         raise UnsupportedInputError(f"codec {name} has no near-lossless mode; leave --delta out")
     return codec.with_max_error(settings.delta)

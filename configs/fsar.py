@@ -1,4 +1,7 @@
-"""Finite-State Autoregressive Entropy Coding (ICLR 2024): the `V2DVQ-c2` baseline beside the codecs people use."""
+"""Finite-State Autoregressive Entropy Coding (ICLR 2024): the paper's models, and ours, beside the codecs people use.
+
+Names: `<model>_<data set>` trains with the paper's recipe, `..._cpu` with ours for one core, `tiny...` checks the way.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,23 @@ from cbench.bench.config import RUN_WEIGHTS, CodecSpec, DataSpec, Experiment, Me
 from cbench.codec import Sample
 from cbench.data import cifar10, imagenet_small, samples
 from cbench.models.fsar import FsarTraining, module
-from cbench.models.fsar.config import tiny, v2dvq_c2, v2dvq_c2_edges
+from cbench.models.fsar.config import (
+    FsarConfig,
+    ar_cifar10,
+    backbone,
+    tiny,
+    tiny_ar,
+    v2dvq_c2,
+    v2dvq_c2_edges,
+    v2dvq_c2_noreg,
+    v2dvq_c2_o1s,
+    v2dvq_c2_o2s,
+    v2dvq_c2_o2s_catreduce,
+    v2dvq_c2_o3s,
+)
 
 CODEC = "fsar.cifar10"
+AR = "fsar.ar"
 PEERS = tuple(CodecSpec(codec=name) for name in ("png", "webp", "jpegxl"))
 TRAINED_HERE = CodecSpec(codec=CODEC, label="V2DVQ-c2", weights=RUN_WEIGHTS)
 HELD_OUT = 5000
@@ -24,8 +41,8 @@ def config() -> Experiment:
     """The weights that come with the package on 1,000 CIFAR-10 test pictures, in archives; no training."""
     return Experiment(
         name="fsar-shipped",
-        description="V2DVQ-c2 with the shipped weights on CIFAR-10 test pictures, coded as archives.",
-        codecs=(*PEERS, CodecSpec(codec=CODEC, label="V2DVQ-c2")),
+        description="The shipped weights on CIFAR-10 test pictures, coded as archives.",
+        codecs=(*PEERS, CodecSpec(codec=CODEC, label="V2DVQ-c2"), CodecSpec(codec=AR, label="FSAR causal")),
         data=(replace(CIFAR10_TEST, limit=1000),),
         measure=Measure(archive=True),
     )
@@ -101,6 +118,143 @@ def v2dvq_c2_cifar10_cpu() -> Experiment:
     )
 
 
+def v2dvq_c2_o1s_cifar10() -> Experiment:
+    """`V2DVQ-c2-FSAR-O1S` on CIFAR-10 with the paper's recipe."""
+    return _with_model(v2dvq_c2_cifar10(), "V2DVQ-c2-FSAR-O1S", v2dvq_c2_o1s())
+
+
+def v2dvq_c2_o1s_imagenet32() -> Experiment:
+    """`V2DVQ-c2-FSAR-O1S` on ImageNet32 with the paper's recipe."""
+    return _with_model(v2dvq_c2_imagenet32(), "V2DVQ-c2-FSAR-O1S", v2dvq_c2_o1s())
+
+
+def v2dvq_c2_o1s_imagenet64() -> Experiment:
+    """`V2DVQ-c2-FSAR-O1S` on ImageNet64 with the paper's recipe."""
+    return _with_model(v2dvq_c2_imagenet64(), "V2DVQ-c2-FSAR-O1S", v2dvq_c2_o1s())
+
+
+def v2dvq_c2_o2s_cifar10() -> Experiment:
+    """`V2DVQ-c2-FSAR-O2S` on CIFAR-10 with the paper's recipe."""
+    return _with_model(v2dvq_c2_cifar10(), "V2DVQ-c2-FSAR-O2S", v2dvq_c2_o2s())
+
+
+def v2dvq_c2_o2s_imagenet32() -> Experiment:
+    """`V2DVQ-c2-FSAR-O2S` on ImageNet32 with the paper's recipe."""
+    return _with_model(v2dvq_c2_imagenet32(), "V2DVQ-c2-FSAR-O2S", v2dvq_c2_o2s())
+
+
+def v2dvq_c2_o2s_imagenet64() -> Experiment:
+    """`V2DVQ-c2-FSAR-O2S` on ImageNet64 with the paper's recipe."""
+    return _with_model(v2dvq_c2_imagenet64(), "V2DVQ-c2-FSAR-O2S", v2dvq_c2_o2s())
+
+
+def v2dvq_c2_o2s_catreduce_cifar10() -> Experiment:
+    """`V2DVQ-c2-FSAR-O2S-catreduce1.5` on CIFAR-10 with the paper's recipe."""
+    return _with_model(v2dvq_c2_cifar10(), "V2DVQ-c2-FSAR-O2S-catreduce1.5", v2dvq_c2_o2s_catreduce())
+
+
+def v2dvq_c2_o2s_catreduce_imagenet32() -> Experiment:
+    """`V2DVQ-c2-FSAR-O2S-catreduce1.5` on ImageNet32 with the paper's recipe."""
+    return _with_model(v2dvq_c2_imagenet32(), "V2DVQ-c2-FSAR-O2S-catreduce1.5", v2dvq_c2_o2s_catreduce())
+
+
+def v2dvq_c2_o2s_catreduce_imagenet64() -> Experiment:
+    """`V2DVQ-c2-FSAR-O2S-catreduce1.5` on ImageNet64 with the paper's recipe."""
+    return _with_model(v2dvq_c2_imagenet64(), "V2DVQ-c2-FSAR-O2S-catreduce1.5", v2dvq_c2_o2s_catreduce())
+
+
+def v2dvq_c2_o3s_cifar10() -> Experiment:
+    """`V2DVQ-c2-FSAR-O3S` on CIFAR-10 with the paper's recipe."""
+    return _with_model(v2dvq_c2_cifar10(), "V2DVQ-c2-FSAR-O3S", v2dvq_c2_o3s())
+
+
+def v2dvq_c2_o3s_imagenet32() -> Experiment:
+    """`V2DVQ-c2-FSAR-O3S` on ImageNet32 with the paper's recipe."""
+    return _with_model(v2dvq_c2_imagenet32(), "V2DVQ-c2-FSAR-O3S", v2dvq_c2_o3s())
+
+
+def v2dvq_c2_o3s_imagenet64() -> Experiment:
+    """`V2DVQ-c2-FSAR-O3S` on ImageNet64 with the paper's recipe."""
+    return _with_model(v2dvq_c2_imagenet64(), "V2DVQ-c2-FSAR-O3S", v2dvq_c2_o3s())
+
+
+def v2dvq_c2_noreg_cifar10() -> Experiment:
+    """Ablation: without the loss that ties encoder and codebook."""
+    return _with_model(v2dvq_c2_cifar10(), "V2DVQ-c2-noreg", v2dvq_c2_noreg())
+
+
+def v2dvq_shallow_c1_cifar10() -> Experiment:
+    """`V2DVQ` on the shallow backbone with 1 group, as in the paper's backbone ablation (batches of 500)."""
+    return _backbone("shallow", 1)
+
+
+def v2dvq_shallow_c4_cifar10() -> Experiment:
+    """`V2DVQ` on the shallow backbone with 4 groups, as in the paper's backbone ablation (batches of 500)."""
+    return _backbone("shallow", 4)
+
+
+def v2dvq_normal_c4_cifar10() -> Experiment:
+    """`V2DVQ` on the normal backbone with 4 groups, as in the paper's backbone ablation (batches of 500)."""
+    return _backbone("normal", 4)
+
+
+def v2dvq_normal_c8_cifar10() -> Experiment:
+    """`V2DVQ` on the normal backbone with 8 groups, as in the paper's backbone ablation (batches of 500)."""
+    return _backbone("normal", 8)
+
+
+def v2dvq_normal_c16_cifar10() -> Experiment:
+    """`V2DVQ` on the normal backbone with 16 groups, as in the paper's backbone ablation (batches of 500)."""
+    return _backbone("normal", 16)
+
+
+def v2dvq_c2_o1s_cifar10_cpu() -> Experiment:
+    """The baseline's recipe for one core with the prior of order 1, so that the two can be compared."""
+    return _with_model(v2dvq_c2_cifar10_cpu(), "V2DVQ-c2-FSAR-O1S", replace(v2dvq_c2_o1s(), edge_mass=True))
+
+
+def v2dvq_c2_o2s_cifar10_cpu() -> Experiment:
+    """The same with order 2."""
+    return _with_model(v2dvq_c2_cifar10_cpu(), "V2DVQ-c2-FSAR-O2S", replace(v2dvq_c2_o2s(), edge_mass=True))
+
+
+def v2dvq_c2_o2s_catreduce_cifar10_cpu() -> Experiment:
+    """The same with order 2 and masked categories."""
+    model = replace(v2dvq_c2_o2s_catreduce(), edge_mass=True)
+    return _with_model(v2dvq_c2_cifar10_cpu(), "V2DVQ-c2-FSAR-O2S-catreduce1.5", model)
+
+
+def ar_cifar10_cpu() -> Experiment:
+    """Our strongest model, few latents and a causal head: the recipe of the weights of `fsar.ar`, for one core."""
+    paper = v2dvq_c2_cifar10_cpu()
+    train = replace(
+        paper.train,
+        config=FsarTraining(model=ar_cifar10(), soft_every=8, prior_every=4, revive_every=200, revive_until=0.5),
+        steps=24_000,
+        ema=0.9993,
+    )
+    return replace(
+        paper,
+        name="fsar-ar-cifar10-cpu",
+        description="FSAR with an order-2 prior and a causal pixel network, trained on CIFAR-10 on one core.",
+        codecs=(*PEERS, CodecSpec(codec=AR, label="FSAR causal", weights=RUN_WEIGHTS)),
+        train=train,
+    )
+
+
+def ar_tiny() -> Experiment:
+    """The causal model in small: checks the whole way in a minute, offline."""
+    small = v2dvq_c2_tiny()
+    train = replace(small.train, config=replace(small.train.config, model=tiny_ar(), prior_every=2))
+    return replace(
+        small,
+        name="fsar-ar-tiny",
+        description="A tiny causal model, trained for seconds.",
+        codecs=(CodecSpec(codec="png"), CodecSpec(codec=AR, label="FSAR causal tiny", weights=RUN_WEIGHTS)),
+        train=train,
+    )
+
+
 def v2dvq_c2_tiny() -> Experiment:
     """A network of 16 channels on tiles of bundled photographs: checks the whole way in a minute, offline."""
     tiles = DataSpec(source=_tiles, name="tiles of bundled photographs")
@@ -124,6 +278,40 @@ def v2dvq_c2_tiny() -> Experiment:
         train=train,
         measure=Measure(archive=True),
     )
+
+
+def v2dvq_c2_o3s_tiny() -> Experiment:
+    """A prior of order 3 in small: one minute, offline."""
+    small = v2dvq_c2_tiny()
+    model = replace(tiny(), context=v2dvq_c2_o3s().context)
+    train = replace(small.train, config=replace(small.train.config, model=model, prior_every=2))
+    codecs = (CodecSpec(codec="png"), replace(TRAINED_HERE, label="V2DVQ-c2-FSAR-O3S tiny"))
+    return replace(
+        small,
+        name="fsar-v2dvq-c2-o3s-tiny",
+        description="A tiny V2DVQ-c2-FSAR-O3S, trained for seconds.",
+        codecs=codecs,
+        train=train,
+    )
+
+
+def _with_model(experiment: Experiment, title: str, model: FsarConfig) -> Experiment:
+    """The same data and recipe for another model."""
+    recipe = experiment.train.config
+    config = replace(recipe, model=model, prior_every=1 if recipe.soft_every == 1 else 4)
+    return replace(
+        experiment,
+        name=experiment.name.replace("v2dvq-c2", title.lower()),
+        description=experiment.description.replace("V2DVQ-c2", title),
+        codecs=(*PEERS, replace(TRAINED_HERE, label=title)),
+        train=replace(experiment.train, config=config),
+    )
+
+
+def _backbone(name: str, groups: int) -> Experiment:
+    title = f"V2DVQ-{name}-c{groups}"
+    experiment = _with_model(v2dvq_c2_cifar10(), title, backbone(name, groups))
+    return replace(experiment, train=replace(experiment.train, batch_size=500, steps=100_000))
 
 
 def _imagenet(name: str, test: DataSpec, train: DataSpec, validation: DataSpec, **recipe: int) -> Experiment:

@@ -203,7 +203,7 @@ class VectorSource final : public OpSource {
 
 }  // namespace
 
-std::vector<uint8_t> encode_adaptive(const int32_t* residuals, PlaneShape s) {
+Bytes encode_adaptive(const int32_t* residuals, PlaneShape s) {
     std::vector<Op> ops;
     ops.reserve(s.size() + s.size() / 4);
     Model model;

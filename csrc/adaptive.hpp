@@ -18,7 +18,7 @@ struct PlaneShape {
     size_t size() const { return planes * lines * samples; }
 };
 
-std::vector<uint8_t> encode_adaptive(const int32_t* residuals, PlaneShape shape);
+Bytes encode_adaptive(const int32_t* residuals, PlaneShape shape);
 void decode_adaptive(const uint8_t* data, size_t size, int32_t* residuals, PlaneShape shape);
 
 }  // namespace cbench

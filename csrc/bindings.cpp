@@ -34,19 +34,36 @@ void parallel(size_t jobs, int threads, Job&& job) {
     if (error) std::rethrow_exception(error);
 }
 
-// Arrays beyond kSegment symbols: [count], the lengths of all streams but the last, the streams.
-template <class EncodeOne>   // encode(first, count, stored_count) -> bytes
-std::vector<uint8_t> encode_segments(size_t n, bool store_count, int threads, EncodeOne&& encode) {
-    if (n <= kSegment) return encode(0, n, store_count ? static_cast<int64_t>(n) : -1);
-    const size_t segments = (n + kSegment - 1) / kSegment;
-    std::vector<std::vector<uint8_t>> streams(segments);
+// Arrays beyond kSegment symbols: [count], the lengths of all streams but the last, the streams. Comes in pieces that
+// belong together.
+template <class EncodeOne>   // encode(first, count, stored_count) -> Bytes
+std::vector<Bytes> encode_segments(size_t n, bool store_count, int threads, EncodeOne&& encode) {
+    const size_t segments = n <= kSegment ? 1 : (n + kSegment - 1) / kSegment;
+    std::vector<Bytes> pieces(segments + (segments > 1));
+    if (segments == 1) {
+        pieces[0] = encode(0, n, store_count ? static_cast<int64_t>(n) : -1);
+        return pieces;
+    }
     parallel(segments, threads, [&](size_t s) {
-        streams[s] = encode(s * kSegment, std::min(kSegment, n - s * kSegment), -1);
+        pieces[s + 1] = encode(s * kSegment, std::min(kSegment, n - s * kSegment), -1);
     });
-    std::vector<uint8_t> out;
-    if (store_count) append_varint(out, 4 | static_cast<uint64_t>(n) << 3);
-    for (size_t s = 0; s + 1 < segments; ++s) append_varint(out, streams[s].size());
-    for (const auto& stream : streams) out.insert(out.end(), stream.begin(), stream.end());
+    std::vector<uint8_t> head;
+    if (store_count) append_varint(head, 4 | static_cast<uint64_t>(n) << 3);
+    for (size_t s = 0; s + 1 < segments; ++s) append_varint(head, pieces[s + 1].size());
+    pieces[0] = Bytes(head.size());
+    std::copy(head.begin(), head.end(), pieces[0].data());
+    return pieces;
+}
+
+py::bytes join(const std::vector<Bytes>& pieces) {
+    size_t size = 0;
+    for (const Bytes& piece : pieces) size += piece.size();
+    py::bytes out(nullptr, size);
+    char* to = PyBytes_AS_STRING(out.ptr());
+    for (const Bytes& piece : pieces) {
+        if (piece.size()) std::memcpy(to, piece.data(), piece.size());
+        to += piece.size();
+    }
     return out;
 }
 
@@ -90,7 +107,7 @@ py::bytes encode(const py::array& symbols, const TableSet& tables, const std::op
     const IntArray s = int_array(symbols, "symbols");
     const auto t = optional_index(index);
     if (t && t->n != s.n) throw ArgumentError("symbols and index have different lengths");
-    std::vector<uint8_t> out;
+    std::vector<Bytes> out;
     {
         py::gil_scoped_release release;
         out = encode_segments(s.n, !t, threads, [&](size_t first, size_t count, int64_t stored) {
@@ -99,7 +116,7 @@ py::bytes encode(const py::array& symbols, const TableSet& tables, const std::op
             return encode_stream(*source, source->events(), stored);
         });
     }
-    return to_bytes(out);
+    return join(out);
 }
 
 // The number of symbols of a stream that stores it.
@@ -139,7 +156,7 @@ py::bytes encode_bits(const Array<uint8_t>& bits, const Array<uint16_t>& p1, int
     const uint8_t* b = bits.data();
     const uint16_t* p = p1.data();
     const auto n = static_cast<size_t>(bits.size());
-    std::vector<uint8_t> out;
+    std::vector<Bytes> out;
     {
         py::gil_scoped_release release;
         check_bits(b, n);
@@ -148,7 +165,7 @@ py::bytes encode_bits(const Array<uint8_t>& bits, const Array<uint16_t>& p1, int
             return encode_stream(source, count, stored);
         });
     }
-    return to_bytes(out);
+    return join(out);
 }
 
 py::array_t<uint8_t> decode_bits(const py::buffer& data, const Array<uint16_t>& p1, int threads) {
@@ -177,7 +194,7 @@ py::bytes encode_rows(const py::array& symbols, const Array<uint16_t>& rows, int
     const IntArray s = int_array(symbols, "symbols");
     const size_t length = row_length(rows, s.n);
     const uint16_t* w = rows.data();
-    std::vector<uint8_t> out;
+    std::vector<Bytes> out;
     {
         py::gil_scoped_release release;
         out = encode_segments(s.n, false, threads, [&](size_t first, size_t count, int64_t stored) {
@@ -185,7 +202,7 @@ py::bytes encode_rows(const py::array& symbols, const Array<uint16_t>& rows, int
             return encode_stream(source, count, stored);
         });
     }
-    return to_bytes(out);
+    return join(out);
 }
 
 py::array_t<int32_t> decode_rows(const py::buffer& data, const Array<uint16_t>& rows, int threads) {
@@ -281,6 +298,10 @@ PYBIND11_MODULE(_core, m) {
     bind_adaptive(m);
     bind_states(m);
     bind_mixture(m);
+    ::bind_ccsds123(m);
+    ::bind_linerwkv(m);
+    ::bind_rls(m);
+    bind_pixel_ar(m);
     bind_io(m);
 
     m.def("kernels", [] { return std::string(kernels().name); });

@@ -20,7 +20,10 @@ namespace py = pybind11;
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
 
-inline py::bytes to_bytes(const std::vector<uint8_t>& v) { return {reinterpret_cast<const char*>(v.data()), v.size()}; }
+template <class Buffer>
+py::bytes to_bytes(const Buffer& b) {
+    return {reinterpret_cast<const char*>(b.data()), b.size()};
+}
 
 struct Data {   // any contiguous buffer of bytes
     py::buffer_info info;
@@ -58,9 +61,7 @@ inline std::optional<IntArray> optional_index(const std::optional<py::array>& a)
 }
 
 inline void check_bits(const uint8_t* bits, size_t n) {
-    uint8_t all = 0;
-    for (size_t i = 0; i < n; ++i) all |= bits[i];
-    if (all > 1) throw ArgumentError("bits must be 0 or 1");
+    if (kernels().all_bits(bits, n) > 1) throw ArgumentError("bits must be 0 or 1");
 }
 
 inline void check_width(int width) {
@@ -79,5 +80,11 @@ void bind_adaptive(py::module_& m); // bindings_adaptive.cpp: adaptive residual 
 void bind_io(py::module_& m);       // bindings_io.cpp: Encoder, Decoder, Stack
 void bind_states(py::module_& m);   // bindings_states.cpp: StateModel
 void bind_mixture(py::module_& m);  // bindings_mixture.cpp: MixtureModel
+void bind_pixel_ar(py::module_& m); // engines/bindings_pixel_ar.cpp: PixelModel
 
 }  // namespace cbench
+
+// Engines of single models, each in engines/bindings_<name>.cpp.
+void bind_ccsds123(pybind11::module_& m);
+void bind_linerwkv(pybind11::module_& m);
+void bind_rls(pybind11::module_& m);

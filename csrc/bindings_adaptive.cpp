@@ -14,7 +14,7 @@ PlaneShape plane_shape(const py::array& a) {
 py::bytes encode(const Array<int32_t>& residuals) {
     const PlaneShape shape = plane_shape(residuals);
     const int32_t* r = residuals.data();
-    std::vector<uint8_t> out;
+    Bytes out;
     {
         py::gil_scoped_release release;
         out = encode_adaptive(r, shape);

@@ -2,6 +2,7 @@
 #include "bindings.hpp"
 #include "bindings_mixture.hpp"
 #include "bindings_states.hpp"
+#include "engines/bindings_pixel_ar.hpp"
 #include "stack.hpp"
 
 namespace cbench {
@@ -38,8 +39,13 @@ class Encoder final : public OpSource {
         py::gil_scoped_release release;
         append_states(model.map(), symbols.data(), shape, ops_);
     }
+    void pixels(const PixelModel& model, const Array<int16_t>& biases, py::array_t<uint8_t> picture, size_t first) {
+        const PixelRows rows = pixel_rows(model, biases, picture, first);
+        py::gil_scoped_release release;
+        model.append(rows, ops_);
+    }
     py::bytes finish() {
-        std::vector<uint8_t> out;
+        Bytes out;
         {
             py::gil_scoped_release release;
             out = encode_stream(*this, ops_.size(), -1);
@@ -107,6 +113,12 @@ class Decoder {
         py::gil_scoped_release release;
         read_states(model.map(), in_, to, s);
         return out;
+    }
+    void pixels(const PixelModel& model, const Array<int16_t>& biases, py::array_t<uint8_t> picture, size_t first) {
+        picture.mutable_data();   // raises if the array must not be written
+        const PixelRows rows = pixel_rows(model, biases, picture, first);
+        py::gil_scoped_release release;
+        model.read(in_, rows);
     }
     void finish() { in_.finish(); }
 
@@ -229,6 +241,7 @@ void bind_io(py::module_& m) {
         .def("raw", &Encoder::raw, py::arg("width"), py::arg("values"))
         .def("mixture", &Encoder::mixture, py::arg("model"), py::arg("symbols"))
         .def("states", &Encoder::states, py::arg("model"), py::arg("symbols"))
+        .def("pixels", &Encoder::pixels, py::arg("model"), py::arg("biases"), py::arg("picture"), py::arg("first"))
         .def("finish", &Encoder::finish);
     py::class_<Decoder>(m, "Decoder")
         .def(py::init<const py::buffer&>(), py::arg("data"))
@@ -237,6 +250,8 @@ void bind_io(py::module_& m) {
         .def("raw", &Decoder::raw, py::arg("width"), py::arg("count"))
         .def("mixture", &Decoder::mixture, py::arg("model"))
         .def("states", &Decoder::states, py::arg("model"), py::arg("shape"))
+        .def("pixels", &Decoder::pixels, py::arg("model"), py::arg("biases"), py::arg("picture").noconvert(),
+             py::arg("first"))
         .def("finish", &Decoder::finish);
     py::class_<PyStack>(m, "Stack")
         .def(py::init<bool, uint64_t>(), py::arg("clean_bits") = false, py::arg("seed") = 0)

@@ -25,7 +25,7 @@ void check_length(const MixtureModel& model, const Array<int32_t>& symbols) {
 py::bytes encode(const MixtureModel& model, const Array<int32_t>& symbols) {
     check_length(model, symbols);
     const int32_t* s = symbols.data();
-    std::vector<uint8_t> out;
+    Bytes out;
     {
         py::gil_scoped_release release;
         MixtureSource source(model.get(), s);

@@ -20,7 +20,7 @@ std::vector<Offset> offset_list(const std::vector<std::array<int, 3>>& offsets) 
 
 py::bytes encode(const StateModel& model, const Array<int32_t>& symbols) {
     const Shape4 shape = model.shape(symbols);
-    std::vector<uint8_t> out;
+    Bytes out;
     {
         py::gil_scoped_release release;
         out = encode_states(model.map(), symbols.data(), shape);

@@ -44,6 +44,8 @@ const uint32_t* cdf_table(Family family) {
 
 }  // namespace
 
+const uint32_t* logistic_table() { return cdf_table(Family::kLogistic); }
+
 Mixture::Mixture(const int32_t* mean, const uint8_t* scale, const uint16_t* weight, size_t n, size_t components,
                  int32_t low, int32_t size, Family family)
     : n_(n), weight_(n * components) {

@@ -17,6 +17,8 @@ namespace cbench {
 
 enum class Family { kLogistic, kGaussian };
 
+const uint32_t* logistic_table();   // the tabulated function of MixtureView::cdf
+
 // Parameters of n symbols with K components each, component-major: mean[j * n + i].
 class Mixture {
   public:

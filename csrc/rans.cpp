@@ -4,31 +4,54 @@ namespace cbench {
 
 namespace {
 
-// Writes words downwards into blocks that grow at the front.
+// Words lie in memory in little-endian order in the end; on other hosts they are turned there.
+void to_or_from_little_endian([[maybe_unused]] uint16_t* words, [[maybe_unused]] size_t n) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    for (size_t i = 0; i < n; ++i) words[i] = static_cast<uint16_t>(words[i] << 8 | words[i] >> 8);
+#endif
+}
+
+// Writes words downwards into a block that grows at the front. The head of the stream comes to stand before them, so
+// that the words are never moved.
 class WordStack {
   public:
-    explicit WordStack(size_t expected) : buffer_(std::max<size_t>(expected, 1024)) { low_ = end(); }
+    explicit WordStack(size_t expected) { allocate(expected + 4 * kMaxLanes); }
 
     // Room for `count` more words (kernels write up to a vector below the lowest word).
     uint16_t* reserve(size_t count) {
-        const size_t used = size();
-        if (static_cast<size_t>(low_ - buffer_.data()) < count + 2 * kMaxLanes) {
-            std::vector<uint16_t> larger(2 * (buffer_.size() + count) + 4 * kMaxLanes);
-            std::copy(low_, end(), larger.data() + larger.size() - used);
-            buffer_.swap(larger);
-            low_ = end() - used;
+        if (static_cast<size_t>(low_ - begin()) < count + 2 * kMaxLanes) {
+            const size_t used = size();
+            const uint16_t* words = low_;
+            const auto old = std::move(memory_);
+            allocate(2 * (capacity_ + count) + 4 * kMaxLanes);
+            low_ -= used;
+            std::memcpy(low_, words, 2 * used);
         }
         return low_;
     }
     void lower_to(uint16_t* low) { low_ = low; }
-    size_t size() const { return static_cast<size_t>(buffer_.data() + buffer_.size() - low_); }
-    const uint16_t* data() const { return low_; }
+    size_t size() const { return static_cast<size_t>(begin() + capacity_ - low_); }
     uint16_t pop() { return *low_++; }
 
+    Bytes finish(const std::vector<uint8_t>& head) {
+        const size_t words = size(), bytes = head.size() + 2 * words;
+        to_or_from_little_endian(reserve(head.size()), words);
+        const size_t first = 2 * capacity_ - bytes;
+        if (!head.empty()) std::memcpy(memory_.get() + first, head.data(), head.size());
+        return {std::move(memory_), first, bytes};
+    }
+
   private:
-    uint16_t* end() { return buffer_.data() + buffer_.size(); }
-    std::vector<uint16_t> buffer_;
-    uint16_t* low_;
+    // new[] of bytes gives memory aligned for any small type
+    uint16_t* begin() const { return reinterpret_cast<uint16_t*>(memory_.get()); }
+    void allocate(size_t capacity) {
+        memory_.reset(new uint8_t[2 * capacity]);
+        capacity_ = capacity;
+        low_ = begin() + capacity;
+    }
+    std::unique_ptr<uint8_t[]> memory_;
+    size_t capacity_ = 0;
+    uint16_t* low_ = nullptr;
 };
 
 // About how many bits n events cost, from at most 1024 of them; integers only, so equal on every machine.
@@ -71,20 +94,14 @@ int significant_bytes(uint64_t value) {
 
 }  // namespace
 
-// 32 interleaved polynomial hashes of 16-bit words, folded into one: compilers turn the loop into vector code.
+// 32 interleaved polynomial hashes of 16-bit words, folded into one; the kernels hash the blocks.
 uint32_t stream_check(uint64_t head, uint64_t groups, const uint8_t* data, size_t size) {
-    constexpr uint32_t kFactor = 0x9e3779b1u;
-    constexpr size_t kParts = 32;
-    uint32_t part[kParts] = {};
-    const size_t blocks = size / (2 * kParts);
-    for (size_t b = 0; b < blocks; ++b)
-        for (size_t j = 0; j < kParts; ++j) {
-            const uint8_t* p = data + 2 * (b * kParts + j);
-            part[j] = part[j] * kFactor + (p[0] | static_cast<uint32_t>(p[1]) << 8);
-        }
+    uint32_t part[kHashParts] = {};
+    const size_t blocks = size / sizeof(uint16_t[kHashParts]);
+    kernels().hash_blocks(data, blocks, part);
     auto hash = static_cast<uint32_t>(head * 31 + groups);
-    for (size_t j = 0; j < kParts; ++j) hash = hash * kFactor + part[j];
-    for (size_t i = 2 * kParts * blocks; i < size; ++i) hash = hash * kFactor + data[i];
+    for (const uint32_t p : part) hash = hash * kHashFactor + p;
+    for (size_t i = sizeof(uint16_t[kHashParts]) * blocks; i < size; ++i) hash = hash * kHashFactor + data[i];
     return hash;
 }
 
@@ -113,16 +130,6 @@ uint64_t stream_head(int code, int64_t stored_count) {
     return static_cast<uint64_t>(code) | (stored_count >= 0 ? 4 | static_cast<uint64_t>(stored_count) << 3 : 0);
 }
 
-void append_words(std::vector<uint8_t>& out, const WordStack& words) {
-    const size_t head = out.size();
-    out.resize(head + 2 * words.size());
-    const uint16_t* w = words.data();
-    for (size_t i = 0; i < words.size(); ++i) {
-        out[head + 2 * i] = static_cast<uint8_t>(w[i]);
-        out[head + 2 * i + 1] = static_cast<uint8_t>(w[i] >> 8);
-    }
-}
-
 // Codes events downwards from `position` with one lane, until `done(position)`; returns where it stopped.
 template <class Done>
 size_t encode_tail(OpSource& source, size_t position, size_t step, uint64_t& x, WordStack& words, Op* ops, Done&& done) {
@@ -140,7 +147,7 @@ size_t encode_tail(OpSource& source, size_t position, size_t step, uint64_t& x, 
     return 0;
 }
 
-std::vector<uint8_t> encode_single(OpSource& source, size_t n, int64_t stored_count, uint64_t bits) {
+Bytes encode_single(OpSource& source, size_t n, int64_t stored_count, uint64_t bits) {
     std::vector<Op> ops(kChunk);
     uint32_t check = 0;
     for (size_t at = 0; at < n; at += kChunk) {
@@ -151,17 +158,15 @@ std::vector<uint8_t> encode_single(OpSource& source, size_t n, int64_t stored_co
     uint64_t x = kStart | check;
     WordStack words(bits / 16 + bits / 128 + 256);
     encode_tail(source, n, kChunk, x, words, ops.data(), [](size_t) { return false; });
-    std::vector<uint8_t> out;
-    out.reserve(2 * words.size() + 16);
-    append_varint(out, stream_head(0, stored_count));
-    if (x != kStart || words.size()) append_bytes(out, x, significant_bytes(x));
-    append_words(out, words);
-    return out;
+    std::vector<uint8_t> head;
+    append_varint(head, stream_head(0, stored_count));
+    if (x != kStart || words.size()) append_bytes(head, x, significant_bytes(x));
+    return words.finish(head);
 }
 
 }  // namespace
 
-std::vector<uint8_t> encode_stream(OpSource& source, size_t n, int64_t stored_count) {
+Bytes encode_stream(OpSource& source, size_t n, int64_t stored_count) {
     const uint64_t bits = estimate_bits(source, n);
     const int code = choose_lanes(bits);
     if (code == 0) return encode_single(source, n, stored_count, bits);
@@ -189,24 +194,23 @@ std::vector<uint8_t> encode_stream(OpSource& source, size_t n, int64_t stored_co
         position -= count;
     }
 
-    const uint64_t head = stream_head(code, stored_count);
-    std::vector<uint8_t> out;
-    out.reserve(2 * words.size() + 8 * lanes + 24);
-    append_varint(out, head);
-    append_varint(out, groups);
-    const size_t check = out.size();
-    append_bytes(out, 0, 4);
+    const uint64_t number = stream_head(code, stored_count);
+    std::vector<uint8_t> head;
+    append_varint(head, number);
+    append_varint(head, groups);
+    append_bytes(head, 0, 4);   // the check
+    const size_t checked = head.size();
     for (size_t l = 0; l < lanes; l += 8) {
         uint8_t map = 0;
         for (size_t k = 0; k < 8; ++k) map |= static_cast<uint8_t>((x[l + k] >> 40 != 0) << k);
-        out.push_back(map);
+        head.push_back(map);
     }
-    for (size_t l = 0; l < lanes; ++l) append_bytes(out, x[l], 5);
+    for (size_t l = 0; l < lanes; ++l) append_bytes(head, x[l], 5);
     for (size_t l = 0; l < lanes; ++l)
-        if (x[l] >> 40) out.push_back(static_cast<uint8_t>(x[l] >> 40));
-    append_words(out, words);
-    const uint32_t hash = stream_check(head, groups, out.data() + check + 4, out.size() - check - 4);
-    for (int b = 0; b < 4; ++b) out[check + static_cast<size_t>(b)] = static_cast<uint8_t>(hash >> (8 * b));
+        if (x[l] >> 40) head.push_back(static_cast<uint8_t>(x[l] >> 40));
+    Bytes out = words.finish(head);
+    const uint32_t hash = stream_check(number, groups, out.data() + checked, out.size() - checked);
+    for (size_t b = 0; b < 4; ++b) out.data()[checked - 4 + b] = static_cast<uint8_t>(hash >> (8 * b));
     return out;
 }
 
@@ -256,8 +260,10 @@ StreamReader::StreamReader(const uint8_t* data, size_t size) {
     const size_t left = static_cast<size_t>(end - p);
     if (left % 2) throw BitstreamError("the coded stream has an odd number of bytes behind its states");
     words_end_ = left / 2;
-    words_.resize(words_end_ + 2 * kMaxLanes);
-    for (size_t i = 0; i < words_end_; ++i) words_[i] = static_cast<uint16_t>(p[2 * i] | p[2 * i + 1] << 8);
+    words_.reset(new uint16_t[words_end_ + 2 * kMaxLanes]);
+    if (left) std::memcpy(words_.get(), p, left);
+    to_or_from_little_endian(words_.get(), words_end_);
+    std::fill_n(words_.get() + words_end_, 2 * kMaxLanes, uint16_t{0});
 }
 
 uint16_t StreamReader::next_word() {

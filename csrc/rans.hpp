@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "error.hpp"
@@ -36,6 +38,23 @@ inline void put(uint64_t& x, Op op, uint16_t*& word) {
     x = ((x / f) << 16) + x % f + op_start(op);
 }
 
+// A block of bytes that is written once: no zero-filling, and room in front for a head that is known last.
+class Bytes {
+  public:
+    Bytes() = default;
+    explicit Bytes(size_t size) : memory_(new uint8_t[size]), size_(size) {}
+    Bytes(std::unique_ptr<uint8_t[]> memory, size_t first, size_t size)
+        : memory_(std::move(memory)), first_(first), size_(size) {}
+    uint8_t* data() { return memory_.get() + first_; }
+    const uint8_t* data() const { return memory_.get() + first_; }
+    size_t size() const { return size_; }
+    operator std::vector<uint8_t>() const { return {data(), data() + size_}; }
+
+  private:
+    std::unique_ptr<uint8_t[]> memory_;
+    size_t first_ = 0, size_ = 0;
+};
+
 // Where the events of a stream come from: fills `ops` with events first .. first+count-1.
 struct OpSource {
     virtual void resolve(size_t first, size_t count, Op* ops) = 0;
@@ -49,9 +68,9 @@ void append_varint(std::vector<uint8_t>& out, uint64_t value);
 uint64_t read_varint(const uint8_t*& p, const uint8_t* end);
 
 // Codes n events. `stored_count` >= 0 is written into the stream's first number.
-std::vector<uint8_t> encode_stream(OpSource& source, size_t n, int64_t stored_count);
+Bytes encode_stream(OpSource& source, size_t n, int64_t stored_count);
 
-// Reads a stream event by event or group by group. Holds a pointer to the data; the caller keeps it alive.
+// Reads a stream event by event or group by group, from a copy of its words.
 class StreamReader {
   public:
     StreamReader(const uint8_t* data, size_t size);
@@ -90,7 +109,7 @@ class StreamReader {
     uint64_t count_ = 0;
     bool checks_events_ = false;
     uint32_t check_ = 0;
-    std::vector<uint16_t> words_;     // aligned copy with zero padding behind
+    std::unique_ptr<uint16_t[]> words_;   // aligned copy with zero padding behind
     size_t position_ = 0, words_end_ = 0;
     std::vector<uint16_t> forked_;    // the words that were lent to the lanes' initial states
     size_t forked_position_ = 0;
@@ -98,9 +117,9 @@ class StreamReader {
 
 template <class Kernel>
 void StreamReader::run_groups(size_t groups, Kernel&& kernel) {
-    DecodeJob job{x_, lanes_, words_.data() + position_, words_.data() + words_end_};
+    DecodeJob job{x_, lanes_, words_.get() + position_, words_.get() + words_end_};
     const size_t done = kernel(job, groups);
-    position_ = static_cast<size_t>(job.word - words_.data());
+    position_ = static_cast<size_t>(job.word - words_.get());
     if (done != groups || position_ > words_end_)
         throw BitstreamError("the coded stream ends too early (it is truncated or damaged)");
     groups_left_ -= groups;

@@ -175,10 +175,7 @@ class RowSource final : public OpSource {
             const uint32_t s = static_cast<uint32_t>(*symbols_.chunk(first + i, 1, buffer));
             if (s >= length_) throw ArgumentError("symbol " + std::to_string(static_cast<int32_t>(s)) + " lies outside its row");
             const uint16_t* w = rows_ + (first + i) * length_;
-            uint64_t below = 0, sum = 0;
-            for (uint32_t k = 0; k < s; ++k) below += w[k];
-            for (uint32_t k = s; k < length_; ++k) sum += w[k];
-            sum += below;
+            const uint64_t below = kernels().sum(w, s), sum = below + kernels().sum(w + s, length_ - s);
             if (!sum) throw ArgumentError("a row whose weights are all zero has no distribution");
             const uint32_t start = row_cumulative(below, sum, s, length_);
             ops[i] = make_op(start, row_cumulative(below + w[s], sum, s + 1, length_) - start);

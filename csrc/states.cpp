@@ -129,7 +129,7 @@ void append_states(const ContextMap& map, const int32_t* symbols, Shape4 s, std:
     source.resolve(0, s.size(), ops.data() + first);
 }
 
-std::vector<uint8_t> encode_states(const ContextMap& map, const int32_t* symbols, Shape4 s) {
+Bytes encode_states(const ContextMap& map, const int32_t* symbols, Shape4 s) {
     const auto ordered = to_event_order(symbols, s, map.tables().view().symbols);
     StateSource source(map, ordered, s);
     return encode_stream(source, s.size(), -1);

@@ -63,7 +63,7 @@ struct Shape4 {
     size_t size() const { return pictures * groups * height * width; }
 };
 
-std::vector<uint8_t> encode_states(const ContextMap& map, const int32_t* symbols, Shape4 shape);
+Bytes encode_states(const ContextMap& map, const int32_t* symbols, Shape4 shape);
 void append_states(const ContextMap& map, const int32_t* symbols, Shape4 shape, std::vector<Op>& ops);
 void read_states(const ContextMap& map, StreamReader& in, int32_t* symbols, Shape4 shape);
 double states_bits(const ContextMap& map, const int32_t* symbols, Shape4 shape);

@@ -81,8 +81,46 @@ TableSet::TableSet(const uint32_t* cdf, size_t tables, size_t stride, const int3
             bucket_[(t << bits) + b] = row[k] | static_cast<uint64_t>(value) << 32;
         }
     }
-    view_ = {entry_.data(), first_.data(), size_.data(), offset_.data(), bucket_.data(), bits,
-             static_cast<int>(tables), escape};
+    if (const auto slots = static_cast<size_t>(size_[0]) + escape; slots <= 256) fill_small(slots);
+    const auto fits = [&](size_t t) {
+        return size_[t] > 0 && offset_[t] >= -(1 << 14) && int64_t{offset_[t]} + size_[t] < 1 << 14;
+    };
+    bool near = true;
+    for (size_t t = 0; t < tables; ++t) near = near && fits(t);
+    if (near) fill_near(bits, escape);
+    view_ = {entry_.data(), first_.data(),     size_.data(), offset_.data(), bucket_.data(),
+             bits,          static_cast<int>(tables), escape, small_.get(),   near ? near_.data() : nullptr};
+}
+
+void TableSet::fill_small(size_t slots) {
+    small_ = std::make_unique<SmallTable>();
+    for (size_t k = 0; k < slots; ++k) {
+        const uint32_t start = op_start(entry_[k]), less = entry_[k] >> 16;
+        small_->start_low[k] = static_cast<uint8_t>(start);
+        small_->start_high[k] = static_cast<uint8_t>(start >> 8);
+        small_->less_low[k] = static_cast<uint8_t>(less);
+        small_->less_high[k] = static_cast<uint8_t>(less >> 8);
+    }
+}
+
+void TableSet::fill_near(int bits, bool escape) {
+    near_.resize(bucket_.size());
+    for (size_t b = 0; b < near_.size(); ++b) {
+        const size_t t = b >> bits;
+        const auto value = static_cast<int32_t>(bucket_[b] >> 32);
+        const auto pack = [](uint32_t start, uint32_t less, uint32_t next, int32_t v, bool stop) {
+            return static_cast<uint64_t>(start & 0xffff) | static_cast<uint64_t>(less) << 16 |
+                   static_cast<uint64_t>(next) << 32 | static_cast<uint64_t>(2 * v + stop) << 48;
+        };
+        const auto start = static_cast<uint32_t>(bucket_[b] & 0xffff), less = static_cast<uint32_t>(bucket_[b] >> 16 & 0xffff);
+        const int32_t last = offset_[t] + size_[t] - 1;
+        if (value == kEscaped)   // its start is not 0, as there are other symbols before
+            near_[b] = pack(start - 1, 0, 0, last + 1, true);
+        else if (value == last)
+            near_[b] = pack(start, less, 0, value, escape);
+        else
+            near_[b] = pack(start, less, entry_[static_cast<size_t>(first_[t] + value - offset_[t] + 1)] >> 16, value, false);
+    }
 }
 
 double TableSet::bits(const int32_t* symbols, const int32_t* index, size_t n) const {

@@ -1,6 +1,7 @@
 // Probabilities -> integer frequencies (integer arithmetic only), and sets of tables ready for the kernels.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "error.hpp"
@@ -40,9 +41,13 @@ class TableSet {
     double bits(const int32_t* symbols, const int32_t* index, size_t n) const;   // sum of -log2 f / 2^16
 
   private:
+    void fill_small(size_t slots);
+    void fill_near(int bits, bool escape);
+
     std::vector<Op> entry_;
     std::vector<int32_t> first_, size_, offset_;
-    std::vector<uint64_t> bucket_;
+    std::vector<uint64_t> bucket_, near_;
+    std::unique_ptr<SmallTable> small_;
     TableView view_{};
 };
 

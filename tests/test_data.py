@@ -184,9 +184,7 @@ def test_folder_is_sorted_recursive_and_lazy(tmp_path):
 
 
 def test_clic_and_openimages(tmp_path):
-    make_pictures(
-        tmp_path / "clic", ["train/mobile/a.png", "train/professional/b.png", "valid/c.png", "test/d.png"]
-    )
+    make_pictures(tmp_path / "clic", ["train/mobile/a.png", "train/professional/b.png", "valid/c.png", "test/d.png"])
     assert clic.train(tmp_path).names == ("mobile/a.png", "professional/b.png")
     assert clic.validation(tmp_path / "clic").names == ("c.png",)
     assert clic.test(tmp_path).names == ("d.png",)
@@ -223,12 +221,8 @@ def test_cifar_binary(tmp_path):
     whole = noise((60, 3, 32, 32))
     for number, part in enumerate(np.split(whole, 6)):
         records = np.concatenate([np.full((10, 1), 7, np.uint8), part.reshape(10, -1)], axis=1)
-        (inner / ("test_batch.bin" if number == 5 else f"data_batch_{number + 1}.bin")).write_bytes(
-            records.tobytes()
-        )
-    train, validation, test = (
-        source(tmp_path) for source in (cifar10.train, cifar10.validation, cifar10.test)
-    )
+        (inner / ("test_batch.bin" if number == 5 else f"data_batch_{number + 1}.bin")).write_bytes(records.tobytes())
+    train, validation, test = (source(tmp_path) for source in (cifar10.train, cifar10.validation, cifar10.test))
     assert np.array_equal(train.array, whole[:45])
     assert np.array_equal(validation.array, whole[45:50])
     assert np.array_equal(test.array, whole[50:])
@@ -316,9 +310,7 @@ def test_cifar_sheets(tmp_path, monkeypatch):
         make_sheet(tmp_path / f"train_{number:02d}.webp", tiles[number * 20 : number * 20 + 20], 5)
     make_sheet(tmp_path / "test_00.webp", tiles[40:], 5)
     np.savez(tmp_path / "index.npz", train_index=np.arange(38) * 2, test_index=np.arange(20))
-    train, validation, test = (
-        source(tmp_path) for source in (cifar10.train, cifar10.validation, cifar10.test)
-    )
+    train, validation, test = (source(tmp_path) for source in (cifar10.train, cifar10.validation, cifar10.test))
     assert np.array_equal(train.array, tiles[:33])
     assert np.array_equal(validation.array, tiles[33:38])
     assert np.array_equal(test[19].array, tiles[59])
@@ -470,9 +462,7 @@ class Pictures(Sequence):
 def stacked_noise(count: int) -> data.StackedSamples:
     pixels = noise((count, 3, 12, 12))
     places = np.stack([np.zeros(count, int), np.arange(count)], axis=1)
-    return data.StackedSamples(
-        [str(number) for number in range(count)], [0], places, lambda key: pixels.copy()
-    )
+    return data.StackedSamples([str(number) for number in range(count)], [0], places, lambda key: pixels.copy())
 
 
 @settings(max_examples=30, deadline=None)
@@ -488,9 +478,7 @@ def test_ranks_together_see_the_batch_of_one_process(count, world, local, step, 
     source = stacked_noise(count)
     options = {"crop": 7, "seed": seed}
     whole = loaders.Batches(source, local * world, **options)
-    ranks = [
-        loaders.Batches(source, local * world, rank=rank, world=world, **options) for rank in range(world)
-    ]
+    ranks = [loaders.Batches(source, local * world, rank=rank, world=world, **options) for rank in range(world)]
     parts = np.concatenate([rank[step].numpy() for rank in ranks])
     assert parts.shape == (local * world, 3, 7, 7)
     assert np.array_equal(parts, whole[step].numpy())
@@ -533,9 +521,7 @@ def test_crops_and_flips_cover_everything():
     loaders = pytest.importorskip("cbench.data.loaders")
     picture = np.arange(25, dtype=np.uint8).reshape(1, 5, 5)
     source = [Sample("a", picture)]
-    seen = {
-        batch.numpy().tobytes() for batch in (loaders.Batches(source, 1, crop=3)[step] for step in range(400))
-    }
+    seen = {batch.numpy().tobytes() for batch in (loaders.Batches(source, 1, crop=3)[step] for step in range(400))}
     expected = {
         np.ascontiguousarray(picture[:, y : y + 3, x : x + 3][:, :, ::turn]).tobytes()
         for y in range(3)
@@ -552,10 +538,7 @@ def test_crops_and_flips_cover_everything():
 
 def test_runs_of_bands():
     loaders = pytest.importorskip("cbench.data.loaders")
-    cubes = [
-        Sample(str(c), np.broadcast_to(np.arange(c, dtype=np.uint16)[:, None, None], (c, 6, 9)))
-        for c in (7, 9)
-    ]
+    cubes = [Sample(str(c), np.broadcast_to(np.arange(c, dtype=np.uint16)[:, None, None], (c, 6, 9))) for c in (7, 9)]
     batches = loaders.Batches(cubes, 2, crop=4, bands=5)
     starts = set()
     for step in range(60):
@@ -563,9 +546,7 @@ def test_runs_of_bands():
         assert batch.shape == (2, 5, 4, 4)
         first = batch[:, :1]
         assert np.array_equal(batch - first, np.broadcast_to(np.arange(5)[:, None, None], batch.shape))
-        starts |= {
-            (int(c), int(start)) for c, start in zip(batches.items(step)[1], first[:, 0, 0, 0], strict=True)
-        }
+        starts |= {(int(c), int(start)) for c, start in zip(batches.items(step)[1], first[:, 0, 0, 0], strict=True)}
     assert starts == {(0, start) for start in range(3)} | {(1, start) for start in range(5)}
     with pytest.raises(ConfigError, match="7 channels"):
         loaders.Batches(cubes[:1], 1, bands=8)[0]

@@ -40,9 +40,7 @@ def check_back(path: Path, array: np.ndarray, meta: dict | None = None) -> files
     return back
 
 
-def png(
-    width: int, height: int, depth: int, kind: int, raw: bytes, *extra: tuple[bytes, bytes], interlace=0
-) -> bytes:
+def png(width: int, height: int, depth: int, kind: int, raw: bytes, *extra: tuple[bytes, bytes], interlace=0) -> bytes:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
@@ -66,9 +64,7 @@ def test_picture_round_trip(tmp_path, suffix, channels, dtype, size):
     if suffix == ".webp" and channels == 4:
         array[3, 0, 0] = 0  # an alpha channel that is opaque everywhere is refused
     back = check_back(tmp_path / f"a{suffix}", array)
-    assert files.restored_suffix(back.meta, back.array) == (
-        ".png" if suffix == ".webp" and channels == 4 else suffix
-    )
+    assert files.restored_suffix(back.meta, back.array) == (".png" if suffix == ".webp" and channels == 4 else suffix)
 
 
 def test_big_endian_and_strided_arrays_are_written_right(tmp_path):
@@ -112,9 +108,7 @@ def test_netpbm_text_comments_and_small_maximum(tmp_path):
     assert picture.array.dtype == np.uint8
     files.write(path, picture.array, picture.meta, force=True)
     assert path.read_bytes() == b"P5\n3 1\n9\n\0\4\x09"
-    files.write(
-        path, np.full((1, 1, 3), 77, np.uint8), picture.meta, force=True
-    )  # does not fit the maximum 9
+    files.write(path, np.full((1, 1, 3), 77, np.uint8), picture.meta, force=True)  # does not fit the maximum 9
     assert files.read(path).array.tolist() == [[[77] * 3]]
     original = b"P6\n# ten bits\n1 1\n1023\n\x03\xff\0\0\1\0"
     (tmp_path / "b.ppm").write_bytes(original)
@@ -312,9 +306,7 @@ def test_mat_variables(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "int32"])
-@pytest.mark.parametrize(
-    "shape", [(1, 5, 6), (3, 5, 6), (4, 5, 6), (2, 3, 4), (30, 5, 6), (5, 1, 1), (7, 1, 3)]
-)
+@pytest.mark.parametrize("shape", [(1, 5, 6), (3, 5, 6), (4, 5, 6), (2, 3, 4), (30, 5, 6), (5, 1, 1), (7, 1, 3)])
 @pytest.mark.parametrize("meta", [None, {"format": "tiff", "layout": "interleaved"}, {"layout": "planar"}])
 def test_tiff_round_trip(tmp_path, shape, dtype, meta):
     pytest.importorskip("tifffile")
@@ -356,9 +348,7 @@ def test_tiff_keeps_its_place_on_the_earth(tmp_path):
         (42113, "s", 0, "-32768", True),
     ]
     cube = noise((4, 6, 7), "int16")
-    tifffile.imwrite(
-        tmp_path / "a.tif", cube, photometric="minisblack", planarconfig="separate", extratags=tags
-    )
+    tifffile.imwrite(tmp_path / "a.tif", cube, photometric="minisblack", planarconfig="separate", extratags=tags)
     picture = files.read(tmp_path / "a.tif")
     meta = json.loads(json.dumps(dict(picture.meta)))
     files.write(tmp_path / "b.tif", picture.array, meta)
@@ -417,9 +407,7 @@ def is_mapped(array: np.ndarray | None) -> bool:
     return False
 
 
-def make_envi(
-    folder: Path, array: np.ndarray, interleave="bsq", order=0, offset=0, extra="", suffix=".raw"
-) -> Path:
+def make_envi(folder: Path, array: np.ndarray, interleave="bsq", order=0, offset=0, extra="", suffix=".raw") -> Path:
     """An ENVI pair written without the code under test."""
     axes = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}[interleave]
     code = {"uint8": 1, "int16": 2, "int32": 3, "uint16": 12, "uint32": 13}[array.dtype.name]
@@ -481,9 +469,7 @@ def test_shared_cubes_come_back_byte_for_byte(tmp_path, name):
 
 def test_envi_reads_no_sample_before_it_is_used(tmp_path):
     bands, lines, samples = 60, 300, 300
-    text = (
-        f"ENVI\nsamples={samples}\nlines={lines}\nbands={bands}\ndata type=12\ninterleave=bip\nbyte order=0\n"
-    )
+    text = f"ENVI\nsamples={samples}\nlines={lines}\nbands={bands}\ndata type=12\ninterleave=bip\nbyte order=0\n"
     (tmp_path / "big.hdr").write_text(text)
     with (tmp_path / "big.img").open("wb") as stream:
         stream.truncate(bands * lines * samples * 2)

@@ -13,13 +13,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-NEEDS_WEIGHTS = "fsar.cifar10"
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_python_block_runs(block, tmp_path):
     (tmp_path / "block.py").write_text(block, encoding="utf-8")
-    done = subprocess.run([sys.executable, tmp_path / "block.py"], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, tmp_path / "block.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -87,7 +87,8 @@ def test_weights_that_were_rewritten_are_loaded_again(tmp_path, monkeypatch):
 def test_defaults():
     assert zoo.default_codec(PICTURE) == "jpegxl"
     assert zoo.default_codec(PICTURE.astype(np.uint16)) == "jpegxl"
-    assert zoo.default_codec(np.zeros((50, 4, 4), np.int16)) == "jpegls"
+    assert zoo.default_codec(np.zeros((50, 4, 4), np.int16)) == "rls.fast"
+    assert zoo.default_codec(np.zeros((50, 4, 4), np.uint8)) == "jpegls"
     assert zoo.default_codec(PICTURE.astype(np.int32)) == "zstd"
     for array in (PICTURE, np.repeat(PICTURE, 4, axis=0).astype(np.int16), PICTURE.astype(np.int32)):
         assert np.array_equal(cbench.decompress(cbench.compress(array)), array)

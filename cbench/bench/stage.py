@@ -92,7 +92,7 @@ class Stage:
         self.journal = Journal(self.path)
         self.journal.keep(row for row in self.journal.rows if resume and row.error is None)
         total = len(self.experiment.codecs) * len(sets)
-        with tqdm(total=total, disable=not self.progress, unit="item", dynamic_ncols=True) as self.bar:
+        with tqdm(total=total, disable=None if self.progress else True, unit="item", dynamic_ncols=True) as self.bar:
             for spec, samples in sets:
                 for codec in self.experiment.codecs:
                     self._code(codec, spec, samples)

@@ -20,6 +20,7 @@ from cbench.coding.coder import (
 )
 from cbench.coding.io import CodingIO, CountIO, DecodeIO, EncodeIO, StackIO, TraceIO
 from cbench.coding.mixture import Mixture
+from cbench.coding.pixels import PixelModel
 from cbench.coding.script import ScriptCodec
 from cbench.coding.states import StateTables
 from cbench.coding.tables import Tables
@@ -30,6 +31,7 @@ __all__ = [
     "DecodeIO",
     "EncodeIO",
     "Mixture",
+    "PixelModel",
     "ScriptCodec",
     "StackIO",
     "StateTables",

@@ -112,9 +112,7 @@ class StackedSamples(Sequence[Sample], Generic[PartKey]):
     def __getitem__(self, index: slice) -> StackedSamples[PartKey]: ...
     def __getitem__(self, index: int | slice) -> Sample | StackedSamples[PartKey]:
         if isinstance(index, slice):
-            return StackedSamples(
-                self.names[index], self._parts, self._places[index], self._load, self._cache
-            )
+            return StackedSamples(self.names[index], self._parts, self._places[index], self._load, self._cache)
         part, row = self._places[index]
         return Sample(self.names[index], self._part(part)[row])
 
@@ -135,9 +133,7 @@ class StackedSamples(Sequence[Sample], Generic[PartKey]):
     def _used(self) -> list[int]:
         parts = self._places[:, 0]
         if (np.diff(parts) < 0).any():
-            raise UnsupportedInputError(
-                "the pictures of a stacked data set must be in the order of its files"
-            )
+            raise UnsupportedInputError("the pictures of a stacked data set must be in the order of its files")
         return [int(part) for part in np.unique(parts)]
 
     def _part(self, number: int) -> np.ndarray:

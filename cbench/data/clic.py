@@ -7,9 +7,7 @@ from pathlib import Path
 from cbench.data.base import LazySamples, data_folder
 from cbench.data.folder import part_of
 
-ORIGIN = (
-    "the 2020 archives from https://archive.compression.cc/tasks/ as clic/train/, clic/valid/, clic/test/"
-)
+ORIGIN = "the 2020 archives from https://archive.compression.cc/tasks/ as clic/train/, clic/valid/, clic/test/"
 
 
 def train(root: Path | str | None = None) -> LazySamples[Path]:

@@ -77,9 +77,7 @@ def sheet32_test(root: Path | str | None = None) -> StackedSamples[Path]:
 def _published(part: str, side: int, root: Path | str | None) -> StackedSamples[Path]:
     name = f"imagenet{side}"
     folder = data_folder(name, root, ORIGIN)
-    found = [
-        path for path in folder.rglob(f"{part}_data*.npz") if re.search(r"_data(_batch_\d+)?$", path.stem)
-    ]
+    found = [path for path in folder.rglob(f"{part}_data*.npz") if re.search(r"_data(_batch_\d+)?$", path.stem)]
     if not found:
         raise missing(name, folder, f"no {part}_data.npz and no {part}_data_batch_*.npz", ORIGIN)
     paths = sorted(found, key=lambda path: int((re.findall(r"\d+$", path.stem) or ["0"])[0]))
@@ -129,9 +127,7 @@ def _npz_shape(path: Path) -> tuple[int, ...]:
     """Shape of the key `data`, from its header alone."""
     with reading(path), zipfile.ZipFile(path) as archive, archive.open("data.npy") as stream:
         version = np.lib.format.read_magic(stream)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
         if dtype != np.uint8 or fortran or len(shape) != 2 or shape[1] not in (3 * 32 * 32, 3 * 64 * 64):
             raise UnsupportedInputError(f"{path}: its key data is not (N, 3 S S) uint8 but {shape} {dtype}")

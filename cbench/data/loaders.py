@@ -132,9 +132,7 @@ class Batches(Dataset[torch.Tensor]):
                 array = _cut(array, self._crop, int(top), int(left))
             out.append(array[:, :, ::-1] if self._flip and int(flip) >> 63 else array)
         if len({array.shape for array in out}) > 1:
-            raise ConfigError(
-                "the items of a batch differ in shape; set crop and bands, or a batch size of 1"
-            )
+            raise ConfigError("the items of a batch differ in shape; set crop and bands, or a batch size of 1")
         return as_tensor(np.stack(out))
 
     def _order(self, epoch: int) -> np.ndarray:

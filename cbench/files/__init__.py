@@ -45,16 +45,12 @@ def read(path: Path | str) -> ImageFile:
     if form is None:
         if not path.exists():
             raise DataNotFoundError(f"there is no file {path}")
-        raise UnsupportedInputError(
-            f"{path} is of no kind that is read (known suffixes: {' '.join(SUFFIXES)})"
-        )
+        raise UnsupportedInputError(f"{path} is of no kind that is read (known suffixes: {' '.join(SUFFIXES)})")
     result: ImageFile = form.read(path)
     return result
 
 
-def write(
-    path: Path | str, array: np.ndarray, meta: Mapping[str, Any] | None = None, *, force: bool = False
-) -> None:
+def write(path: Path | str, array: np.ndarray, meta: Mapping[str, Any] | None = None, *, force: bool = False) -> None:
     """Write (C, H, W) integers in the format that the suffix names, exactly.
 
     Args:
@@ -70,9 +66,7 @@ def write(
     path, meta = Path(path), dict(meta or {})
     form = _format_of(path) or (envi if meta.get("format") == "envi" and not path.suffix else None)
     if form is None:
-        raise UnsupportedInputError(
-            f"{path}: files of this kind are not written (known: {' '.join(SUFFIXES)})"
-        )
+        raise UnsupportedInputError(f"{path}: files of this kind are not written (known: {' '.join(SUFFIXES)})")
     with writing(path):
         form.write(path, array, meta, force)
 
@@ -113,9 +107,7 @@ def find(folder: Path | str, suffixes: frozenset[str] | tuple[str, ...] = tuple(
     if not folder.is_dir():
         raise DataNotFoundError(f"there is no folder {folder}")
     found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    return sorted(
-        path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _format_of(path: Path) -> ModuleType | None:

@@ -97,9 +97,7 @@ def check_array(array: np.ndarray, path: Path) -> np.ndarray:
         raise UnsupportedInputError(f"{path}: an array (C, H, W) is needed, not one of shape {array.shape}")
     kind = array.dtype.newbyteorder("=").name
     if kind not in INTEGERS:
-        raise UnsupportedInputError(
-            f"{path}: {kind} samples cannot be written, only integers of 8 to 32 bits"
-        )
+        raise UnsupportedInputError(f"{path}: {kind} samples cannot be written, only integers of 8 to 32 bits")
     if array.size == 0:
         raise UnsupportedInputError(f"{path}: an array of shape {array.shape} holds no samples")
     return array

@@ -61,9 +61,7 @@ def data_of(header: Path, size: int) -> Path:
         if place.is_file() and not any(place.samefile(other) for other in found):
             found.append(place)
     if not found:
-        raise DataNotFoundError(
-            f"no data file beside {header} (looked for {stem.name} and {stem.name}.raw, .img, ...)"
-        )
+        raise DataNotFoundError(f"no data file beside {header} (looked for {stem.name} and {stem.name}.raw, .img, ...)")
     fitting = [place for place in found if place.stat().st_size == size] or found[:1]
     if len(fitting) > 1:
         raise UnsupportedInputError(
@@ -86,9 +84,7 @@ def open_cube(path: Path) -> tuple[np.ndarray, EnviLayout, EnviHeader]:
     if place is None:
         if not path.is_file():
             raise DataNotFoundError(f"there is no file {path}")
-        raise DataNotFoundError(
-            f"no ENVI header beside {path} (looked for {path.name}.hdr and {path.stem}.hdr)"
-        )
+        raise DataNotFoundError(f"no ENVI header beside {path} (looked for {path.name}.hdr and {path.stem}.hdr)")
     header = load_header(place)
     layout = layout_of(header, place)
     data = data_of(place, layout.file_bytes) if path == place else path
@@ -96,9 +92,7 @@ def open_cube(path: Path) -> tuple[np.ndarray, EnviLayout, EnviHeader]:
         actual = data.stat().st_size
         if actual != layout.file_bytes:
             fault = "is truncated" if actual < layout.file_bytes else "is too long"
-            raise UnsupportedInputError(
-                f"{data} {fault}: {actual} bytes, but {place.name} says {layout.file_bytes}"
-            )
+            raise UnsupportedInputError(f"{data} {fault}: {actual} bytes, but {place.name} says {layout.file_bytes}")
         order = ORDER[layout.interleave]
         in_file = tuple(layout.shape[axis] for axis in order)
         samples = np.memmap(data, layout.file_dtype, "r", layout.offset, in_file)
@@ -159,9 +153,7 @@ def _header_for(array: np.ndarray, meta: Mapping[str, Any], code: int) -> EnviHe
         if before != str(bands):
             header = header.without(_per_band(header, before))
     else:
-        text = (
-            f"ENVI\nfile type = ENVI Standard\ninterleave = bsq\nbyte order = {int(sys.byteorder == 'big')}\n"
-        )
+        text = f"ENVI\nfile type = ENVI Standard\ninterleave = bsq\nbyte order = {int(sys.byteorder == 'big')}\n"
         header = parse_header(text)
     fields = {"samples": samples, "lines": lines, "bands": bands, "data type": code, "header offset": 0}
     for key, value in fields.items():

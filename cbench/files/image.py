@@ -111,9 +111,7 @@ def _read_pillow(data: bytes, kind: str, modes: tuple[str, ...], path: Path) -> 
             if kind == "webp" and getattr(picture, "n_frames", 1) > 1:
                 raise UnsupportedInputError(f"{path} is an animation; only single pictures are read")
             if picture.mode not in modes:
-                raise UnsupportedInputError(
-                    f"{path}: {kind} pictures of colour mode {picture.mode} are not read"
-                )
+                raise UnsupportedInputError(f"{path}: {kind} pictures of colour mode {picture.mode} are not read")
             return ImageFile(planes(np.asarray(picture), path), {"format": kind})
 
 
@@ -127,9 +125,7 @@ def _encode_webp(array: np.ndarray, path: Path) -> bytes:
     if max(array.shape[1:]) > 16383:
         raise UnsupportedInputError(f"{path}: WebP pictures have at most 16383 pixels a side; use .png")
     if array.shape[0] == 4 and (array[3] == 255).all():
-        raise UnsupportedInputError(
-            f"{path}: WebP drops an alpha channel that is opaque everywhere; use .png"
-        )
+        raise UnsupportedInputError(f"{path}: WebP drops an alpha channel that is opaque everywhere; use .png")
     buffer = io.BytesIO()
     pixels = array.transpose(1, 2, 0).copy(order="C")
     # exact: keep the colours of fully transparent pixels too.

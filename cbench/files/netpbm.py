@@ -36,9 +36,7 @@ def decode(data: bytes, path: Path) -> ImageFile:
     body = data[place + 1 :]
     samples = _plain(body, count, path) if kind in (b"P2", b"P3") else _binary(body, count, maximum, path)
     if samples.max() > maximum:
-        raise UnsupportedInputError(
-            f"{path}: a sample is larger than the maximum value {maximum} of the header"
-        )
+        raise UnsupportedInputError(f"{path}: a sample is larger than the maximum value {maximum} of the header")
     samples = samples.astype(np.uint8 if maximum < 256 else np.uint16)
     array = samples.reshape(height, width, -1).transpose(2, 0, 1)
     return ImageFile(np.ascontiguousarray(array), {"format": "pnm", "maximum": maximum})
@@ -50,9 +48,7 @@ def _binary(body: bytes, count: int, maximum: int, path: Path) -> np.ndarray:
     if len(body) < size:
         raise UnsupportedInputError(f"{path} is truncated: {len(body)} of {size} bytes of samples")
     if body[size:].strip():
-        raise UnsupportedInputError(
-            f"{path} goes on after the picture; PNM files of several pictures are not read"
-        )
+        raise UnsupportedInputError(f"{path} goes on after the picture; PNM files of several pictures are not read")
     return np.frombuffer(body, kind, count)
 
 
@@ -72,11 +68,7 @@ def encode(array: np.ndarray, meta: Mapping[str, Any], path: Path) -> bytes:
     limit = int(np.iinfo(array.dtype).max)
     maximum = meta.get("maximum") if meta.get("format") == "pnm" else None
     # A maximum that does not suit the array (a lossy codec overshot, other bit depth) would change samples.
-    if (
-        not isinstance(maximum, int)
-        or not int(array.max()) <= maximum <= limit
-        or (maximum < 256) != (limit < 256)
-    ):
+    if not isinstance(maximum, int) or not int(array.max()) <= maximum <= limit or (maximum < 256) != (limit < 256):
         maximum = limit
     header = f"{'P5' if array.shape[0] == 1 else 'P6'}\n{array.shape[2]} {array.shape[1]}\n{maximum}\n"
     return header.encode() + array.transpose(1, 2, 0).astype(">u2" if maximum > 255 else "u1").tobytes()

@@ -80,9 +80,7 @@ def _read_mat(file: Path, variable: str | None) -> ImageFile:
             )
         variable = choice[0]
     if variable not in listed:
-        raise UnsupportedInputError(
-            f"{file} has no array {variable}, only {', '.join(sorted(listed)) or 'none'}"
-        )
+        raise UnsupportedInputError(f"{file} has no array {variable}, only {', '.join(sorted(listed)) or 'none'}")
     array = loadmat(str(file), variable_names=[variable])[variable]
     if not isinstance(array, np.ndarray) or array.ndim not in (2, 3):
         raise UnsupportedInputError(f"{file}: {variable} is not an array (H, W, C) or (H, W)")

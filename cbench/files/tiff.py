@@ -34,9 +34,7 @@ def read(path: Path) -> ImageFile:
     tifffile = _tifffile()
     with reading(path), tifffile.TiffFile(path) as tiff:
         if len(tiff.series) != 1:
-            raise UnsupportedInputError(
-                f"{path} holds {len(tiff.series)} pictures of different shape; one is read"
-            )
+            raise UnsupportedInputError(f"{path} holds {len(tiff.series)} pictures of different shape; one is read")
         series, page = tiff.series[0], tiff.pages.first
         axes, array = series.axes, _samples(tifffile, path, series)
         if axes == "YX":
@@ -56,11 +54,7 @@ def read(path: Path) -> ImageFile:
         name = page.photometric.name.lower()
         if page.extrasamples:
             meta["extra"] = [int(kind) for kind in page.extrasamples]
-        geo = [
-            [tag.code, int(tag.dtype), tag.count, tag.value]
-            for tag in page.tags.values()
-            if tag.code in _GEO_TAGS
-        ]
+        geo = [[tag.code, int(tag.dtype), tag.count, tag.value] for tag in page.tags.values() if tag.code in _GEO_TAGS]
         return ImageFile(array, meta | {"photometric": name} | ({"geo": geo} if geo else {}))
 
 

@@ -1,10 +1,13 @@
-"""This package's coder under CompressAI's entropy models, in one line:
+"""This package's coder under CompressAI's entropy models.
 
-    from cbench.plugins import compressai as fast; fast.install()
+One line is enough:
 
-Afterwards every `EntropyModel.compress` and `decompress` (entropy bottleneck, Gaussian conditional and what is built on
-them) hands its tensors to our coder without going through Python lists, and damaged strings raise `BitstreamError`. The strings
-are not those of CompressAI's own coder: files written before must be read before `install()` or after `uninstall()`.
+    from cbench.plugins import compressai; compressai.install()
+
+Afterwards every `EntropyModel.compress` and `decompress` (entropy bottleneck, Gaussian conditional and what is built
+on them) hands its tensors to our coder without going through Python lists, and damaged strings raise
+`BitstreamError`. The strings are not those of CompressAI's own coder: files written before must be read before
+`install()` or after `uninstall()`.
 """
 
 from __future__ import annotations

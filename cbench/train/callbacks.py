@@ -223,7 +223,7 @@ class Progress(Callback):
         self.bar = tqdm(
             total=pl_module.total_steps,
             initial=pl_module.step,
-            disable=not (self.show and trainer.is_global_zero),
+            disable=None if self.show and trainer.is_global_zero else True,
             unit="step",
             desc="train",
             dynamic_ncols=True,

@@ -40,6 +40,13 @@ class Weights:
 
 
 SHIPPED: dict[str, Weights] = {
+    "fsar.ar": Weights(
+        codec="fsar.ar",
+        file="fsar-ar.safetensors",
+        paper="after: Finite-State Autoregressive Entropy Coding, ICLR 2024",
+        trained_on="CIFAR-10, training split",
+        licence="MIT",
+    ),
     "fsar.cifar10": Weights(
         codec="fsar.cifar10",
         file="fsar-cifar10.safetensors",

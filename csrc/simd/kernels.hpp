@@ -18,6 +18,13 @@ static inline uint32_t op_start(Op op) { return op & 0xffff; }
 static inline uint32_t op_frequency(Op op) { return (op >> 16) + 1; }
 
 constexpr uint64_t kLow = uint64_t{1} << 32;       // states of running lanes lie in [2^32, 2^48)
+constexpr int kHashParts = 32;                     // interleaved hashes of a stream's 16-bit words
+constexpr uint32_t kHashFactor = 0x9e3779b1u;
+
+// Table 0 once more, if it has at most 256 slots: bytes that fit registers, by the number of the slot within the table.
+struct alignas(64) SmallTable {   // a vector load across two cache lines costs two
+    uint8_t start_low[256], start_high[256], less_low[256], less_high[256];   // less: frequency - 1
+};
 
 // A set of tables as the kernels see it (owned by TableSet in tables.hpp).
 struct TableView {
@@ -30,6 +37,12 @@ struct TableView {
     int bucket_bits;
     int tables;
     bool escape;              // every table ends with one slot for all other values
+    const SmallTable* small;  // null if table 0 is not small
+    // Like `bucket`, but with the next symbol too, which together with the first nearly always suffices:
+    // start | (frequency-1) << 16 | (next frequency-1) << 32 | (2 * value + stop) << 48. With `stop`, what lies behind the
+    // first candidate is not the next value; where the first candidate is the escape slot, every slot lies behind.
+    // Null unless all values fit 15 bits.
+    const uint64_t* near;
 };
 
 // Value that stands for "escaped" in decoded output until the true value is read.
@@ -57,6 +70,13 @@ struct Kernels {
     size_t (*decode_static)(DecodeJob& job, const TableView& t, int32_t* out, size_t groups);
     size_t (*decode_indexed)(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups);
     size_t (*decode_bits)(DecodeJob& job, const uint16_t* p1, uint8_t* out, size_t groups);
+    // Passes (passes.hpp): largest value, negative ones counting as very large; all values or-ed; least value; sum modulo
+    // 2^32; for each of `blocks` blocks of kHashParts 16-bit little-endian words: part[j] = part[j] * kHashFactor + word j.
+    uint32_t (*largest)(const int32_t* values, size_t n);
+    uint8_t (*all_bits)(const uint8_t* values, size_t n);
+    uint16_t (*least)(const uint16_t* values, size_t n);
+    uint32_t (*sum)(const uint16_t* values, size_t n);
+    void (*hash_blocks)(const uint8_t* data, size_t blocks, uint32_t* part);
 };
 
 const Kernels& kernels();                       // the chosen set

@@ -1,14 +1,16 @@
 """Weights from and to files: ours (safetensors) and the original's (`last.ckpt` of Lightning, or a bare state dict).
 
-Keys differ by prefixes and by one number: the original's residual blocks count the ReLU in front of them.
+Keys differ by prefixes and by one number: the original's residual blocks count the ReLU in front of them. The original
+stores no tables; ours do, so that every machine decodes with the same ones.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,31 @@ import torch
 from torch import Tensor
 
 from cbench.errors import ConfigError, DataNotFoundError
-from cbench.models.fsar.config import FsarConfig
+from cbench.models.fsar.config import NEIGHBOURS, FsarConfig
 from cbench.models.fsar.network import FsarNetwork
+from cbench.models.fsar.tables import PriorTables, prior_tables
 from cbench.zoo.weights import fingerprint, load_weights, save_weights
 
 COUNTS = "prior_counts"
 """Key of the symbols' frequencies in our files, beside the network's own keys."""
+TABLES = ("prior_tables.weights", "prior_tables.table_of", "prior_tables.kept")
+"""Keys of the integer prior of models with a context."""
+CONFIG = "config"
+"""Key of the model's shape as JSON (uint8), where it cannot be read off the other tensors."""
 
 _BACKBONE = re.compile(r"prior_model\.(encoder|decoder)\.\1\.(.+)")
 _BLOCK = re.compile(r"\.block\.(\d+)\.")
 _CODEBOOK = "prior_model.prior_coder.embedding"
-_IGNORED = ("prior_model.prior_coder.embedding_variance",)
+_MASK = "prior_model.prior_coder.cat_reduce_logprob"
+_MLP = re.compile(r"prior_model\.prior_coder\.fsar_mlp(?:s_per_channel\.(\d+))?\.(\d+\.(?:weight|bias))")
+_IGNORED = tuple(
+    f"prior_model.prior_coder.{name}"
+    for name in ("embedding_variance", "gs_temp", "relax_temp", "entropy_temp", "cat_reduce_temp", "var_scale")
+)
+_USUAL_CONTEXT = ("none", "l", "lt", "ctx3")
+"""What a checkpoint's context is taken for, by its number of neighbours: it does not say which they are."""
+USUAL_ALPHA = 1.5
+"""What a checkpoint's entmax exponent is taken for; the one published as "catreduce1.5" has 1.4 in truth."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +52,24 @@ class Weights:
 
     network: FsarNetwork
     counts: np.ndarray
-    """(L, K) uint32, weights of the symbols of each group."""
+    """(L, K) uint32, weights of the symbols of each group; not used by models with a context."""
+    tables: PriorTables | None = None
+    """The prior of models with a context."""
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """What a file holds."""
         tensors = self.network.state_dict()
         state = {name: tensors[name].cpu().numpy() for name in tensors if not name.endswith("num_batches_tracked")}
-        del state["prior_logits"]
-        return state | {COUNTS: self.counts}
+        if self.tables is not None:
+            arrays = (self.tables.weights, self.tables.table_of, self.tables.kept)
+            state |= dict(zip(TABLES, arrays, strict=True))
+        else:
+            del state["prior_logits"]
+            state[COUNTS] = self.counts
+        if self.tables is not None or _shape(self.network.config) != _shape(config_of(state)):
+            state[CONFIG] = np.frombuffer(json.dumps(asdict(self.network.config), sort_keys=True).encode(), np.uint8)
+        return state
 
     def fingerprint(self) -> bytes:
         """Four bytes that every file made with these weights carries."""
@@ -55,7 +80,7 @@ def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the original's keys to ours; "model." in front (Lightning) is dropped.
 
     Raises:
-        ConfigError: a key belongs to a model other than the `V2DVQ` baseline.
+        ConfigError: a key belongs to a model outside the `V2DVQ` family.
     """
     ours = {}
     for key, value in state.items():
@@ -63,14 +88,18 @@ def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if match := _BACKBONE.fullmatch(name):
             rest = _BLOCK.sub(lambda m: f".block.{int(m[1]) - 1}.", match[2])
             ours[f"{match[1]}.{rest}"] = value
+        elif match := _MLP.fullmatch(name):
+            ours[f"prior.mlps.{match[1] or 0}.{match[2]}"] = value
         elif name == _CODEBOOK:
             ours["quantizer.codebook"] = value
+        elif name == _MASK:
+            ours["quantizer.mask.logits"] = value
         elif name not in _IGNORED:
-            raise ConfigError(f"the checkpoint's {key} is no part of the V2DVQ baseline model")
+            raise ConfigError(f"the checkpoint's {key} is no part of a V2DVQ model")
     return ours
 
 
-def to_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_original(state: Mapping[str, Tensor], *, shared_mlp: bool = False) -> dict[str, Tensor]:
     """Rename our keys to the original's; what the original does not have (the static prior) is left out."""
     theirs = {}
     for key, value in state.items():
@@ -80,6 +109,11 @@ def to_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             theirs[f"prior_model.{part}.{part}.{rest}"] = value
         elif key == "quantizer.codebook":
             theirs[_CODEBOOK] = value
+        elif key == "quantizer.mask.logits":
+            theirs[_MASK] = value
+        elif part == "prior":
+            place = rest.removeprefix("mlps.0.") if shared_mlp else rest.removeprefix("mlps.")
+            theirs[f"prior_model.prior_coder.fsar_mlp{'' if shared_mlp else 's_per_channel'}.{place}"] = value
     return theirs
 
 
@@ -89,6 +123,8 @@ def config_of(state: Mapping[str, Any]) -> FsarConfig:
     Raises:
         ConfigError: it is not that of a V2DVQ model.
     """
+    if CONFIG in state:
+        return _stored_config(bytes(np.asarray(state[CONFIG], np.uint8)))
     try:
         groups, codes, embedding = state["quantizer.codebook"].shape
     except (KeyError, ValueError):
@@ -96,13 +132,44 @@ def config_of(state: Mapping[str, Any]) -> FsarConfig:
     layers = {key.split(".")[1] for key in state if key.startswith("decoder.") and state[key].ndim == 4}
     up = [i for i in layers if f"decoder.{i}.weight" in state and state[f"decoder.{i}.weight"].shape[-1] == 4]
     blocks = {key.split(".")[1] for key in state if key.startswith("decoder.") and ".block." in key}
+    mlps = {key.split(".")[2] for key in state if key.startswith("prior.mlps.")}
+    neighbours = state["prior.mlps.0.0.weight"].shape[1] // embedding if mlps else 0
+    if neighbours >= len(_USUAL_CONTEXT):
+        raise ConfigError(f"a prior with {neighbours} neighbours needs its config: a state dict does not name them")
     return FsarConfig(
-        channels=groups * embedding, downsamples=len(up), residuals=len(blocks), groups=groups, codes=codes
+        channels=groups * embedding,
+        downsamples=len(up),
+        residuals=len(blocks),
+        groups=groups,
+        codes=codes,
+        context=NEIGHBOURS[_USUAL_CONTEXT[neighbours]],
+        shared_mlp=bool(mlps) and len(mlps) < groups,
+        alpha=USUAL_ALPHA if "quantizer.mask.logits" in state else None,
     )
 
 
-def load(path: Path) -> Weights:
+def _stored_config(text: bytes) -> FsarConfig:
+    try:
+        fields = json.loads(text)
+        fields["context"] = tuple(map(tuple, fields["context"]))
+        return FsarConfig(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"the weights file describes its model in a way that cannot be read: {error}") from None
+
+
+def _shape(config: FsarConfig) -> FsarConfig:
+    """The config without what only training looks at."""
+    usual = FsarConfig()
+    names = ("gs_temp", "relax_temp", "cont_weight", "edge_mass", "detach_context")
+    return replace(config, **{name: getattr(usual, name) for name in names})
+
+
+def load(path: Path, config: FsarConfig | None = None) -> Weights:
     """Read a weights file, ours or the original's; nothing in it is executed.
+
+    Args:
+        path: the file.
+        config: the model, for the original's checkpoints whose context or entmax exponent is not the usual one.
 
     Raises:
         DataNotFoundError: there is no such file.
@@ -113,9 +180,9 @@ def load(path: Path) -> Weights:
     with path.open("rb") as file:
         start = file.read(2)
     if start in (b"PK", b"\x80\x02"):  # what torch.save writes: a zip archive, formerly a pickle
-        return build(from_original(_load_original(path)))
+        return build(from_original(_load_original(path)), config)
     arrays, _ = load_weights(path)
-    return build({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    return build({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, config)
 
 
 def save(path: Path, weights: Weights, metadata: Mapping[str, str]) -> None:
@@ -123,17 +190,21 @@ def save(path: Path, weights: Weights, metadata: Mapping[str, str]) -> None:
     save_weights(path, weights.state, metadata)
 
 
-def build(state: Mapping[str, Tensor]) -> Weights:
-    """A network from a state dict with our keys; without counts the prior is uniform, as in the original.
+def build(state: Mapping[str, Tensor], config: FsarConfig | None = None, seen: np.ndarray | None = None) -> Weights:
+    """A network from a state dict with our keys.
+
+    Without counts a static prior is uniform, as in the original; without tables those of a context are made here, with
+    `seen` as in `prior_tables`.
 
     Raises:
         ConfigError: tensors are missing, left over, or of the wrong shape.
     """
-    config = config_of(state)
+    config = config or config_of(state)
     network = FsarNetwork(config)
-    tensors = {name: value for name, value in state.items() if name != COUNTS}
-    tensors.setdefault("prior_logits", torch.zeros(config.groups, config.codes))
-    expected = {name: value for name, value in network.state_dict().items()}
+    tensors = {name: value for name, value in state.items() if name not in (COUNTS, CONFIG, *TABLES)}
+    expected = network.state_dict()
+    if not config.context:
+        tensors.setdefault("prior_logits", torch.zeros(config.groups, config.codes))
     for name in expected:
         if name.endswith("num_batches_tracked"):
             tensors.setdefault(name, expected[name])
@@ -146,7 +217,23 @@ def build(state: Mapping[str, Tensor]) -> Weights:
     if wrong or counts.shape != (config.groups, config.codes):
         raise ConfigError(f"these weights do not fit an FSAR model: {', '.join(wrong[:3]) or COUNTS}")
     network.load_state_dict(tensors)
-    return Weights(network.eval().requires_grad_(False), counts)
+    network.eval().requires_grad_(False)
+    return Weights(network, counts, _tables(network, state, seen) if config.context else None)
+
+
+def _tables(network: FsarNetwork, state: Mapping[str, Tensor], seen: np.ndarray | None) -> PriorTables:
+    """The stored tables, checked by `StateTables` when the codec is built; without, those of the networks."""
+    if not all(name in state for name in TABLES):
+        return prior_tables(network, seen)
+    weights, table_of, kept = (state[name].numpy() for name in TABLES)
+    if (
+        kept.ndim != 1
+        or not len(kept)
+        or (kept >= network.config.codes).any()
+        or (np.diff(kept.astype(int)) <= 0).any()
+    ):
+        raise ConfigError(f"these weights do not fit an FSAR model: {TABLES[2]}")
+    return PriorTables(weights, table_of, kept, network.config.context)
 
 
 def _load_original(path: Path) -> Mapping[str, Tensor]:

@@ -1,10 +1,12 @@
-"""The codec: symbols with a static prior, then every sub-pixel with the Gaussian that the decoder network gives it.
+"""The codec: symbols with their prior, then every sub-pixel with the distribution that the decoder network gives it.
 
 Byte format fsar/v1, through the coder in this order:
 
     1 bit          0: as below; 1: H * W * C raw bytes follow (pictures that the model would make larger than that)
-    L * h * w      symbols of the latent grid, group after group, rows top to bottom; table = group
-    C * H * W      x - centre of every sample; row and centre from `PixelTables.select`
+    L * h * w      symbols of the latent grid; without a context: group after group, rows top to bottom, table = group;
+                   with one: `CodingIO.states` with the stored tables
+    C * H * W      Gaussians: x - centre of every sample; row and centre from `PixelTables.select`
+                   causal head: `CodingIO.pixels`, row after row
 
 h and w are H and W divided by 2^D, rounded up. The decoder network runs in exact integer arithmetic, so the same file
 decodes on every machine, with any number of threads, alone or in a batch.
@@ -18,7 +20,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,8 +32,9 @@ from cbench.coding.container import Header
 from cbench.errors import BitstreamError, UnsupportedInputError
 from cbench.models.fsar import checkpoint
 from cbench.models.fsar.integer import IntegerDecoder, to_numpy
-from cbench.models.fsar.network import Encoder, Residual
+from cbench.models.fsar.network import Encoder, Quantizer, Residual
 from cbench.models.fsar.pixels import pixel_tables
+from cbench.models.fsar.tables import PriorTables
 from cbench.nn.running import device_of, running
 from cbench.nn.tiling import tiles
 from cbench.zoo.weights import shipped
@@ -42,8 +45,9 @@ TILE = 64
 """Side of a tile in latent positions."""
 ENCODER_POSITIONS = 16384
 """Latent positions that the encoder handles in one batch."""
-DECODER_POSITIONS = 512
-"""The same for the decoder: its float64 activations should stay in the second-level cache."""
+DECODER_PIXELS = 2048
+"""Pixels that the decoder handles in one batch: its float64 activations should stay in the second-level cache."""
+LOG2 = np.log2(np.arange(256, dtype=np.float32) + 1)
 GREY_CHANNEL = 1
 """A grey picture is shown to the network as R = G = B and coded with the parameters of green."""
 
@@ -54,15 +58,13 @@ class _Plan:
 
     shape: tuple[int, int, int]
     symbols: np.ndarray | None = None
-    """(L, h, w) int64; None: not known yet, or the picture is coded raw."""
-    row: np.ndarray | None = None
-    """(C, H, W) uint16 table of each sample."""
-    centre: np.ndarray | None = None
-    """(C, H, W) int16 value that is coded as 0."""
+    """(L, h, w) int64 categories; None: not known yet, or the picture is coded raw."""
+    parameters: Any = None
+    """What `_parameters` gave for this picture; None: not yet."""
 
 
 class FsarCodec(ScriptCodec):
-    """Lossless codec for 8-bit RGB and grey pictures of any size."""
+    """Lossless codec for 8-bit RGB and grey pictures of any size; this class has Gaussians for the pixels."""
 
     max_error = 0
     format = 1
@@ -82,7 +84,10 @@ class FsarCodec(ScriptCodec):
         self._encoder = fused(weights.network.encoder).to(self._device, memory_format=torch.channels_last)
         self._quantizer = weights.network.quantizer.to(self._device)
         self._decoder = IntegerDecoder(weights.network).to(self._device)
-        self._prior = Tables.from_weights(weights.counts)
+        self._latent = StaticLatent(weights.counts) if weights.tables is None else ContextLatent(weights.tables)
+        self._prepare(weights)
+
+    def _prepare(self, weights: checkpoint.Weights) -> None:
         self._pixels = pixel_tables()
 
     def check_input(self, array: np.ndarray) -> None:
@@ -106,10 +111,10 @@ class FsarCodec(ScriptCodec):
             self._analyse(given)
             self._predict([plan for plan, _ in given])
             for plan, x in given:
-                if self._cost(plan, x) > 8 * x.size:
-                    plan.symbols = plan.row = plan.centre = None
+                if looks_random(x) and self._latent.bits(plan.symbols) + self._pixel_bits(plan, x) > 8 * x.size:
+                    plan.symbols = plan.parameters = None
             raw = [self._code_start(*item) for item in zip(ios, plans, xs, strict=True)]
-            self._predict([plan for plan in plans if plan.row is None and plan.symbols is not None])
+            self._predict([plan for plan in plans if plan.parameters is None and plan.symbols is not None])
             return [
                 self._code_pixels(io, plan, x) if pixels is None else pixels
                 for io, plan, x, pixels in zip(ios, plans, xs, raw, strict=True)
@@ -119,26 +124,23 @@ class FsarCodec(ScriptCodec):
         """Everything before the pixels; returns the picture if it is coded raw."""
         if int(io.bits(1, None if x is None else np.uint32(plan.symbols is None))):
             return io.bits(8, x, plan.shape).astype(np.uint8)
-        shape = (self.config.groups, *self._grid(plan.shape))
-        group = np.broadcast_to(np.arange(shape[0], dtype=np.uint16)[:, None, None], shape)
-        plan.symbols = io.code(self._prior, group, plan.symbols)
+        plan.symbols = self._latent.code(io, plan.symbols, (self.config.groups, *self._grid(plan.shape)))
         return None
 
     def _code_pixels(self, io: CodingIO, plan: _Plan, x: np.ndarray | None) -> np.ndarray:
-        residual = None if x is None else x.astype(np.int32) - plan.centre
-        residual = io.code(self._pixels.tables, plan.row, residual)
+        row, centre = plan.parameters
+        residual = io.code(self._pixels.tables, row, None if x is None else x.astype(np.int32) - centre)
         if x is not None:
             return x
-        values = residual + plan.centre
+        values = residual + centre
         if values.min() < 0 or values.max() > 255:
             raise BitstreamError("the data decodes to pixel values outside 0..255")
         return values.astype(np.uint8)
 
-    def _cost(self, plan: _Plan, x: np.ndarray) -> float:
-        """Size of a picture in bits if it is not coded raw."""
-        groups = np.arange(self.config.groups, dtype=np.int32)[:, None, None]
-        latent = self._prior.bits(plan.symbols, np.broadcast_to(groups, plan.symbols.shape))
-        return latent + self._pixels.tables.bits(x.astype(np.int32) - plan.centre, plan.row)
+    def _pixel_bits(self, plan: _Plan, x: np.ndarray) -> float:
+        """Size of the pixels in bits."""
+        row, centre = plan.parameters
+        return self._pixels.tables.bits(x.astype(np.int32) - centre, row)
 
     def _grid(self, shape: tuple[int, int, int]) -> tuple[int, int]:
         """Size of the latent grid of a picture."""
@@ -161,7 +163,7 @@ class FsarCodec(ScriptCodec):
         for rows, columns in tiles(h, w, TILE, self._encoder_margin):
             z = self._encoder(picture[:, :, rows.of("outer", stride), columns.of("outer", stride)])
             z = z[:, :, rows.of("inner"), columns.of("inner")]
-            near = nearest(self._quantizer.codebook, self._quantizer.split(z))
+            near = nearest(self._quantizer, self._quantizer.split(z))
             near = near.reshape(len(x), z.shape[2], z.shape[3], -1)
             out[:, :, rows.of("target"), columns.of("target")] = near.transpose(0, 3, 1, 2)
         return out
@@ -171,11 +173,16 @@ class FsarCodec(ScriptCodec):
         return self.config.residuals + self.config.downsamples
 
     def _predict(self, plans: Sequence[_Plan]) -> None:
-        """Symbols -> tables of all samples, exactly."""
-        for batch in self._batches(plans, lambda plan: plan.shape, DECODER_POSITIONS):
-            row, centre = self._rows(np.stack([plan.symbols for plan in batch]), batch[0].shape)
-            for plan, own_row, own_centre in zip(batch, row, centre, strict=True):
-                plan.row, plan.centre = own_row, own_centre
+        """Symbols -> parameters of the pixels' distributions, exactly."""
+        positions = DECODER_PIXELS // self.config.stride**2
+        for batch in self._batches(plans, lambda plan: plan.shape, positions):
+            found = self._parameters(np.stack([plan.symbols for plan in batch]), batch[0].shape)
+            for plan, own in zip(batch, found, strict=True):
+                plan.parameters = own
+
+    def _parameters(self, symbols: np.ndarray, shape: tuple[int, int, int]) -> Iterable[Any]:
+        """Symbols (B, L, h, w) of pictures of one (C, H, W) -> what each needs to code its pixels."""
+        return zip(*self._rows(symbols, shape), strict=True)
 
     def _rows(self, symbols: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Symbols (B, L, h, w) -> row and centre, each (B, C, H, W) for pictures of that (C, H, W)."""
@@ -208,9 +215,53 @@ class FsarCodec(ScriptCodec):
                 yield group[start : start + count]
 
 
-def nearest(codebook: Tensor, f: Tensor) -> np.ndarray:
-    """Code of each vector: codebook (L, K, E), f (N, L, E) -> (N, L) int64; numpy's arg-max is several times faster."""
-    bias = -0.5 * codebook.square().sum(-1)
+def looks_random(x: np.ndarray) -> bool:
+    """Whether neighbours in x (C, H, W) uint8 differ so much that storing it raw may be shorter.
+
+    Adding up the true cost takes as long as coding, so it is only done where this says so. The bound leaves a wide
+    margin: photographs have 1 to 3.5 here, noise has 6.
+    """
+    differences = np.abs(np.diff(x.astype(np.int16), axis=2))
+    return x.shape[2] < 8 or float(LOG2[differences].mean()) > 3.6
+
+
+class StaticLatent:
+    """Symbols with the frequencies of their group."""
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self._tables = Tables.from_weights(counts)
+
+    def code(self, io: CodingIO, symbols: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
+        """Symbols (L, h, w), through the coder."""
+        group = np.broadcast_to(np.arange(shape[0], dtype=np.uint16)[:, None, None], shape)
+        return io.code(self._tables, group, symbols)
+
+    def bits(self, symbols: np.ndarray) -> float:
+        """Their code length."""
+        groups = np.arange(len(symbols), dtype=np.int32)[:, None, None]
+        return self._tables.bits(symbols, np.broadcast_to(groups, symbols.shape))
+
+
+class ContextLatent:
+    """Symbols with tables that their neighbours select (FSAR)."""
+
+    def __init__(self, tables: PriorTables) -> None:
+        self._prior = tables
+        self._tables = tables.state_tables()
+
+    def code(self, io: CodingIO, symbols: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
+        """See `StaticLatent.code`."""
+        given = None if symbols is None else self._prior.reduce(symbols)[None]
+        return self._prior.expand(io.states(self._tables, given, (1, *shape))[0])
+
+    def bits(self, symbols: np.ndarray) -> float:
+        """See `StaticLatent.bits`."""
+        return self._tables.bits(self._prior.reduce(symbols)[None])
+
+
+def nearest(quantizer: Quantizer, f: Tensor) -> np.ndarray:
+    """Code of each vector f (N, L, E) -> (N, L) int64; numpy's arg-max is several times faster than torch's."""
+    bias, codebook = quantizer.bias(), quantizer.codebook
     scores = (torch.addmm(bias[g], f[:, g], codebook[g].T) for g in range(len(codebook)))
     return np.stack([score.cpu().numpy().argmax(1) for score in scores], 1)
 
@@ -219,7 +270,7 @@ def fused(encoder: Encoder) -> nn.Module:
     """The encoder with its batch norms folded into the convolutions; float arithmetic, so only for encoding."""
     encoder = deepcopy(encoder).eval()
     _fuse(encoder)
-    for layer in encoder:
+    for layer in encoder.modules():
         if isinstance(layer, Residual):
             _fuse(layer.block)
     return encoder
@@ -232,6 +283,20 @@ def _fuse(layers: nn.Sequential) -> None:
             layers[i], layers[i + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
 
 
+def open_codec(name: str, weights: checkpoint.Weights, device: str = "cpu", threads: int = 1) -> FsarCodec:
+    """The codec that fits the weights."""
+    if weights.network.config.pixels == "causal":
+        from cbench.models.fsar.causal_codec import CausalCodec
+
+        return CausalCodec(name, weights, device, threads)
+    return FsarCodec(name, weights, device, threads)
+
+
 def cifar10(weights: Path | None, device: str, threads: int) -> FsarCodec:
     """`fsar.cifar10`: the `V2DVQ-c2` baseline trained on CIFAR-10; `weights`: ours or the original's checkpoint."""
-    return FsarCodec("fsar.cifar10", checkpoint.load(weights or shipped("fsar.cifar10")), device, threads)
+    return open_codec("fsar.cifar10", checkpoint.load(weights or shipped("fsar.cifar10")), device, threads)
+
+
+def ar(weights: Path | None, device: str, threads: int) -> FsarCodec:
+    """`fsar.ar`: few latents and a causal head for the pixels, trained on CIFAR-10; the smallest files."""
+    return open_codec("fsar.ar", checkpoint.load(weights or shipped("fsar.ar")), device, threads)

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from cbench.coding.states import Offset
 from cbench.errors import ConfigError
+
+NEIGHBOURS: dict[str, tuple[Offset, ...]] = {
+    "none": (),
+    "l": ((0, -1, 0),),
+    "lt": ((0, -1, 0), (0, 0, -1)),
+    "l2": ((0, -1, 0), (0, -2, 0)),
+    "c": ((-1, 0, 0),),
+    "c2": ((-1, 0, 0), (-2, 0, 0)),
+    "cl": ((-1, 0, 0), (0, 0, -1)),
+    "ctx3": ((0, -1, 0), (0, 0, -1), (0, -1, -1)),
+}
+"""The paper's contexts: (group, row, column) of each neighbour. "l" is the row above, in spite of its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FsarConfig:
-    """Backbone "bbv2" with a vector-quantised latent in groups (V2DVQ) and a Gaussian for every sub-pixel."""
+    """Backbone "bbv2", a vector-quantised latent in groups (V2DVQ), the prior of its symbols, the pixels."""
 
     channels: int = 64
     """C: channels of every hidden layer and of the latent z."""
@@ -17,6 +31,10 @@ class FsarConfig:
     """D: the latent grid is 2^D times smaller than the picture on each side."""
     residuals: int = 1
     """R: residual blocks in the encoder and in the decoder."""
+    skip: bool = False
+    """A connection around each stack of residual blocks."""
+    upsample: Literal["transposed", "shuffle"] = "transposed"
+    """Transposed convolution, or convolution and pixel shuffle."""
     groups: int = 2
     """L: the channels of z are split in this many groups, each with its own codebook ("c2" = 2)."""
     codes: int = 256
@@ -29,13 +47,35 @@ class FsarConfig:
     """Weight of |f - q|^2 / 2, the loss that ties encoder and codebook."""
     edge_mass: bool = False
     """Train with the Gaussian's tails in the values 0 and 255, as the coder's tables have it (original: off)."""
+    context: tuple[Offset, ...] = ()
+    """Neighbours that a symbol's distribution depends on (FSAR), as (group, row, column); none: a static prior."""
+    shared_mlp: bool = False
+    """One network for the priors of all groups instead of one each."""
+    mlp_expansion: int = 2
+    """Factor of both hidden widths of the prior's networks."""
+    detach_context: bool = False
+    """Stop the gradient from the prior into the neighbours' code vectors ("arid")."""
+    alpha: float | None = None
+    """Entmax exponent of the learned mask over the categories ("catreduce"); None: all K are used."""
+    pixels: Literal["gaussian", "causal"] = "gaussian"
+    """What codes the pixels: the paper's Gaussians, or `CausalHead`, which also looks at decoded neighbours."""
+    hidden: int = 32
+    """Units in each of the two hidden layers of the causal head, for each colour."""
+    mixtures: int = 3
+    """Logistic distributions that the causal head mixes."""
 
     def __post_init__(self) -> None:
         """Check the fields that depend on each other."""
         if self.channels % self.groups:
             raise ConfigError(f"channels (={self.channels}) must be a multiple of groups (={self.groups})")
-        if self.downsamples < 1 or self.residuals < 0 or self.codes < 2:
-            raise ConfigError("an FSAR model needs downsamples >= 1, residuals >= 0 and codes >= 2")
+        if self.downsamples < 0 or self.residuals < 0 or self.codes < 2:
+            raise ConfigError("an FSAR model needs downsamples >= 0, residuals >= 0 and codes >= 2")
+        if len(self.context) > 3 or any(max(offset) > 0 or not any(offset) for offset in self.context):
+            raise ConfigError(f"context (={self.context}) must be at most 3 neighbours that are coded before")
+        if self.alpha is not None and not 1 < self.alpha <= 2:
+            raise ConfigError(f"alpha (={self.alpha}) must lie in (1, 2], or be None")
+        if self.hidden % 8 or not 8 <= self.hidden <= 256 or not 1 <= self.mixtures <= 8:
+            raise ConfigError("a causal head needs 8 to 256 hidden units, a multiple of 8, and 1 to 8 mixtures")
 
     @property
     def embedding(self) -> int:
@@ -47,6 +87,11 @@ class FsarConfig:
         """Pictures are padded to multiples of this side length."""
         return 2**self.downsamples
 
+    @property
+    def outputs(self) -> int:
+        """Numbers that the decoder gives for a pixel."""
+        return 6 if self.pixels == "gaussian" else 3 * self.hidden
+
 
 @dataclass(frozen=True, kw_only=True)
 class FsarTraining:
@@ -57,6 +102,8 @@ class FsarTraining:
     """Every n-th picture of a batch passes on the Gumbel-softmax gradient; 1: all (the paper), 0: none.
 
     The noise is the most expensive part of a step on a CPU, and an eighth of it trains the codebook as well."""
+    prior_every: int = 1
+    """The prior learns from every n-th position of the latent grid; 1: from all (the paper)."""
     revive_every: int = 0
     """Steps between two searches for hardly used codes, which are put onto encoder outputs; 0: never (the paper)."""
     revive_below: float = 1e-5
@@ -77,6 +124,80 @@ def v2dvq_c2_edges() -> FsarConfig:
     return replace(v2dvq_c2(), edge_mass=True)
 
 
+def v2dvq_c2_o1s() -> FsarConfig:
+    """`V2DVQ-c2-FSAR-O1S`: the context is the symbol above."""
+    return replace(v2dvq_c2(), context=NEIGHBOURS["l"])
+
+
+def v2dvq_c2_o2s() -> FsarConfig:
+    """`V2DVQ-c2-FSAR-O2S`: the symbols above and to the left."""
+    return replace(v2dvq_c2(), context=NEIGHBOURS["lt"])
+
+
+def v2dvq_c2_o2s_catreduce() -> FsarConfig:
+    """`V2DVQ-c2-FSAR-O2S-catreduce1.5`, the paper's full model; the published one in truth has alpha 1.4."""
+    return replace(v2dvq_c2_o2s(), alpha=1.4)
+
+
+def v2dvq_c2_o2s_catreduce15() -> FsarConfig:
+    """The full model with the alpha that its published name says."""
+    return replace(v2dvq_c2_o2s(), alpha=1.5)
+
+
+def v2dvq_c2_o3s() -> FsarConfig:
+    """`V2DVQ-c2-FSAR-O3S`: above, left and above-left. The original can only estimate its rate."""
+    return replace(v2dvq_c2(), context=NEIGHBOURS["ctx3"])
+
+
+def v2dvq_c2_noreg() -> FsarConfig:
+    """`V2DVQ-c2-noreg`, an ablation: nothing ties the encoder's output to the codebook."""
+    return replace(v2dvq_c2(), cont_weight=0.0)
+
+
+def ar_cifar10() -> FsarConfig:
+    """The model of `fsar.ar`, our smallest files: a few latents under an order-2 prior, and a causal head.
+
+    The more a head sees of decoded pixels, the fewer latents pay: with D = 1 as in the paper's `Coder-ar-c32` they cost
+    four times as many bits and the whole came out 0.1 bpd larger after equally short training.
+    """
+    return FsarConfig(
+        channels=32, downsamples=2, groups=1, codes=64, context=NEIGHBOURS["lt"], pixels="causal", hidden=48
+    )
+
+
+def backbone(name: str, groups: int) -> FsarConfig:
+    """`V2DVQ` on one of the offered backbones.
+
+    Args:
+        name: "shallow", "shallow_c32", "shallow_c32_r4", "shallow_r4", "shallow_r8", "shallow_r4_skip", "shallow_ps",
+            "shallow_r4_ps", "normal" (the paper's "standard") or "nods".
+        groups: L, "c1" to "c16".
+
+    Raises:
+        ConfigError: no such backbone.
+    """
+    sizes: dict[str, FsarConfig] = {
+        "shallow": FsarConfig(groups=groups),
+        "shallow_c32": FsarConfig(groups=groups, channels=32),
+        "shallow_c32_r4": FsarConfig(groups=groups, channels=32, residuals=4),
+        "shallow_r4": FsarConfig(groups=groups, residuals=4),
+        "shallow_r8": FsarConfig(groups=groups, residuals=8),
+        "shallow_r4_skip": FsarConfig(groups=groups, residuals=4, skip=True),
+        "shallow_ps": FsarConfig(groups=groups, upsample="shuffle"),
+        "shallow_r4_ps": FsarConfig(groups=groups, residuals=4, upsample="shuffle"),
+        "normal": FsarConfig(groups=groups, channels=256, downsamples=2, residuals=2),
+        "nods": FsarConfig(groups=groups, downsamples=0, residuals=2),
+    }
+    if name not in sizes:
+        raise ConfigError(f"there is no backbone {name!r}; there are: {', '.join(sizes)}")
+    return sizes[name]
+
+
 def tiny() -> FsarConfig:
     """The sizes of the golden vectors' small model; for tests."""
     return FsarConfig(channels=16, groups=2, codes=16)
+
+
+def tiny_ar() -> FsarConfig:
+    """A small model with a causal head; for tests."""
+    return replace(ar_cifar10(), channels=16, codes=16, hidden=16)

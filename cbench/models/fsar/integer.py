@@ -7,13 +7,18 @@ of code vectors, one of each group, so it becomes a table look-up.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cbench.models.fsar.network import FsarNetwork, Residual
+from cbench.coding.mixture import SCALE_ZERO
+from cbench.coding.pixels import Layer, PixelModel
+from cbench.errors import ConfigError
+from cbench.models.fsar.causal import FEATURE_SCALE, LINEAR_SCALE, MEAN_SCALE, CausalHead
+from cbench.models.fsar.network import FsarNetwork, Residual, ShuffleUp, SkipStack
 from cbench.models.fsar.pixels import LEVELS, LOG_STD_LOW, LOG_STD_STEPS
 from cbench.nn.exact import (
     ExactConv2d,
@@ -26,14 +31,21 @@ from cbench.nn.exact import (
 )
 
 BITS = 16
+BIAS_BITS = 10
+"""Fraction bits of the causal head's hidden units."""
 RANGE = 256
 SIGNED = Grid(BITS, -RANGE << BITS, RANGE << BITS)
 POSITIVE = Grid(BITS, 0, RANGE << BITS)
 """Clamping to it is the ReLU, too."""
+BIAS = Grid(BIAS_BITS, -32768, 32767)
 
 
 class IntegerDecoder(nn.Module):
-    """Symbols (B, L, h, w) -> exact mean (float64, in pixel values) and log-std level (int64), (B, 3, H, W)."""
+    """Symbols (B, L, h, w) -> exact parameters of the pixels' distributions.
+
+    Gaussians: mean (float64, in pixel values) and log-std level (int64), each (B, 3, H, W). With a causal head: the
+    biases of its hidden units, (B, H, W, 3, hidden) int16 in units of 2^-BIAS_BITS.
+    """
 
     def __init__(self, network: FsarNetwork) -> None:
         """Derive everything from a trained network, by exact or correctly rounded steps only.
@@ -44,34 +56,79 @@ class IntegerDecoder(nn.Module):
         super().__init__()
         layers = list(network.decoder)
         self.register_buffer("lookup", _first_layer(network, layers[0], layers[1]))
-        self.residuals = nn.ModuleList(_IntegerResidual(layer) for layer in layers if isinstance(layer, Residual))
+        stack = next((layer for layer in layers if isinstance(layer, SkipStack)), None)
+        self.skip = stack is not None
+        blocks = layers if stack is None else stack.blocks
+        self.residuals = nn.ModuleList(_IntegerResidual(layer) for layer in blocks if isinstance(layer, Residual))
         self.ups = nn.ModuleList(
-            _folded(ExactConvTranspose2d, layer, norm)
+            _IntegerUp(layer, norm)
             for layer, norm in pairwise(layers)
-            if isinstance(layer, nn.ConvTranspose2d)
+            if isinstance(layer, (nn.ConvTranspose2d, ShuffleUp))
         )
-        self.head = _head(layers[-1])
+        self.causal = network.head is not None
+        self.head = _causal_head(layers[-1]) if self.causal else _head(layers[-1])
 
     @property
     def halo(self) -> int:
         """Latent positions around a tile that influence its pixels."""
         return len(self.residuals) + len(self.ups)
 
-    def forward(self, symbols: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, symbols: Tensor) -> tuple[Tensor, Tensor] | Tensor:
         """Run the network."""
+        # The head sees single pixels, so it runs before the (now much smaller) phases are put together.
+        x = self.head(self._phases(symbols))
+        if self.causal:
+            biases = snap(x, self.head.bits - BIAS_BITS, BIAS).to(torch.int16)
+            return self._join(biases).unflatten(-1, (3, -1))
+        x = self._join(x).unflatten(-1, (3, 2)).permute(0, 3, 1, 2, 4)
+        level = snap(x[..., 1].clone(), self.head.bits, Grid(0, 0, LEVELS - 1))
+        return x[..., 0] * 2.0**-self.head.bits, level.long()
+
+    def _join(self, phases: Tensor) -> Tensor:
+        return self.ups[-1].join(phases) if self.ups else phases
+
+    def _phases(self, symbols: Tensor) -> Tensor:
+        """What the head sees: (B, H, W, C), or phases of it that `_join` puts together."""
         groups = torch.arange(symbols.shape[1], device=symbols.device)
         sums = self.lookup[groups, symbols.permute(0, 2, 3, 1)].sum(-2)
         x = sums.clamp_(SIGNED.low, SIGNED.high)
+        around = x.clamp_min(0) if self.skip else None
         for residual in self.residuals:
             x = residual(x)
+        if around is not None:
+            x = x.add_(around).clamp_(SIGNED.low, SIGNED.high)
         for i, up in enumerate(self.ups):
-            x = snap(up(x), up.bits - BITS, POSITIVE)
+            x = up(x)
             if i + 1 < len(self.ups):
-                x = interleave(x)
-        # The head sees single pixels, so it runs before the (now much smaller) phases are put together.
-        x = interleave(self.head(x)).unflatten(-1, (3, 2)).permute(0, 3, 1, 2, 4)
-        level = snap(x[..., 1].clone(), self.head.bits, Grid(0, 0, LEVELS - 1))
-        return x[..., 0] * 2.0**-self.head.bits, level.long()
+                x = up.join(x)
+        return x
+
+
+class _IntegerUp(nn.Module):
+    """Twice the sides, as phases that `join` puts together; ReLU included."""
+
+    def __init__(self, layer: nn.Module, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.shuffle = isinstance(layer, ShuffleUp)
+        if self.shuffle:
+            factor, offset = fold_batch_norm(norm)
+            weight = layer[0].weight.detach().cpu().double()
+            four = factor.repeat_interleave(4).view(-1, 1, 1, 1)
+            self.product = ExactConv2d(weight * four, offset.repeat_interleave(4), SIGNED)
+        else:
+            self.product = _folded(ExactConvTranspose2d, layer, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> phases."""
+        x = snap(self.product(x), self.product.bits - BITS, POSITIVE)
+        return x.unflatten(-1, (-1, 2, 2)).permute(0, 1, 2, 4, 5, 3) if self.shuffle else x
+
+    def join(self, phases: Tensor) -> Tensor:
+        """Phases -> (B, 2H, 2W, C)."""
+        if not self.shuffle:
+            return interleave(phases)
+        b, h, w, _, _, c = phases.shape
+        return phases.transpose(2, 3).reshape(b, 2 * h, 2 * w, c)
 
 
 class _IntegerResidual(nn.Module):
@@ -102,6 +159,11 @@ def _head(layer: nn.Conv2d) -> ExactConv2d:
     return ExactConv2d(weight * scale.view(-1, 1, 1, 1), bias * scale + shift, SIGNED)
 
 
+def _causal_head(layer: nn.Conv2d) -> ExactConv2d:
+    """Outputs are the hidden units' biases."""
+    return ExactConv2d(layer.weight.detach().cpu().double(), layer.bias.detach().cpu().double(), SIGNED)
+
+
 def _first_layer(network: FsarNetwork, layer: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """(L, K, C): what each code adds to the first layer's output, on the signed grid."""
     factor, offset = fold_batch_norm(norm)
@@ -115,6 +177,49 @@ def _first_layer(network: FsarNetwork, layer: nn.Conv2d, norm: nn.BatchNorm2d) -
         rounded = (codebook[g] * 2.0**BITS).round().clamp(SIGNED.low, SIGNED.high)
         tables[g] = snap(product(rounded), product.bits - BITS, SIGNED)
     return tables
+
+
+def pixel_model(head: CausalHead) -> PixelModel:
+    """The causal head in 16-bit integers, every layer with as many fraction bits as its sums allow.
+
+    Raises:
+        ConfigError: weights that are not finite or too large.
+    """
+    seen = head.seen.double().cpu().numpy()
+    tensors = {name: value.detach().cpu().double().numpy() for name, value in head.named_parameters()}
+    if not all(np.isfinite(value).all() for value in tensors.values()):
+        raise ConfigError("the network has weights that are not finite numbers")
+    k, octave = head.mixtures, 16 / math.log(2)
+    inner, inner_shift = _sixteen_bits(tensors["inner"] * seen[..., None] * (2**BIAS_BITS / FEATURE_SCALE), 255)
+    linear, linear_shift = _sixteen_bits(tensors["linear"] * seen * (LINEAR_SCALE * 256), 255)
+    unit = np.repeat([octave, 256.0 * MEAN_SCALE, octave], k)
+    zero = np.repeat([0.0, 0.0, SCALE_ZERO], k)
+    middle = _layer(tensors["middle"], tensors["middle_bias"] * 2**BIAS_BITS)
+    outer = _layer(tensors["outer"] * (unit / 2**BIAS_BITS), tensors["outer_bias"] * unit + zero)
+    return PixelModel(inner, inner_shift, middle, outer, linear, linear_shift)
+
+
+def _sixteen_bits(weight: np.ndarray, largest: int) -> tuple[np.ndarray, int]:
+    """Weights (3, inputs, ...) as int16 with one number of fraction bits, for inputs up to `largest`."""
+    for shift in range(16, 0, -1):
+        whole = np.rint(weight * 2.0**shift)
+        if np.abs(whole).max() < 1 << 15 and np.abs(whole).sum(1).max() * largest + 2**shift < 1 << 31:
+            return whole.astype(np.int16), shift
+    raise ConfigError("the causal head's weights are too large for 16 bits")
+
+
+def _layer(weight: np.ndarray, bias: np.ndarray) -> Layer:
+    """Weights (3, inputs, outputs) and bias (3, outputs) with fraction bits for each output on its own."""
+    shift = np.zeros(bias.shape, np.int32)
+    for bits in range(1, 25):
+        whole, base = np.rint(weight * 2.0**bits), np.rint((np.abs(bias) + 1) * 2.0**bits)
+        fits = (np.abs(whole).max(1) < 1 << 15) & (np.abs(whole).sum(1) * 32767 + base < 1 << 31)
+        shift[fits] = bits
+    if not shift.all():
+        raise ConfigError("the causal head's weights are too large for 16 bits")
+    scale = 2.0**shift
+    base = np.rint(bias * scale) + 2.0 ** (shift - 1)
+    return Layer(np.rint(weight * scale[:, None]).astype(np.int16), base.astype(np.int32), shift)
 
 
 def to_numpy(mean: Tensor, level: Tensor) -> tuple[np.ndarray, np.ndarray]:

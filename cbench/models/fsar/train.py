@@ -1,4 +1,4 @@
-"""Training of `V2DVQ`: both losses of the paper, STHQ gradients on a share of the pictures, dead codes put to use."""
+"""Training of `V2DVQ` with any prior: both losses, STHQ gradients on a share of the pictures, dead codes put to use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed
 
 from cbench.models.fsar import checkpoint
-from cbench.models.fsar.codec import FsarCodec
+from cbench.models.fsar.codec import FsarCodec, open_codec
 from cbench.models.fsar.config import FsarTraining
 from cbench.models.fsar.network import FsarNetwork
 from cbench.train.module import PaperModule
@@ -32,6 +32,7 @@ class FsarModule(PaperModule):
         shape = (config.model.groups, config.model.codes)
         self._used = torch.zeros(shape, dtype=torch.long)
         self._counts = np.ones(shape, np.uint32)
+        self._seen: np.ndarray | None = None
 
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         """See `PaperModule.loss`; batch (B, 3, H, W) uint8."""
@@ -42,7 +43,8 @@ class FsarModule(PaperModule):
             uniform = self._noise(x, soft)
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        losses = self.network.losses(x, uniform)
+        every = self.config.prior_every if self.network.training else 1
+        losses = self.network.losses(x, uniform, every)
         if self.network.training:
             self._used += _histogram(losses.symbols, self.config.model.codes).cpu()
         return {
@@ -85,16 +87,16 @@ class FsarModule(PaperModule):
             codebook[g, rows.to(codebook.device)] = f[pick, g] + 0.01 * noise
 
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Count the symbols: the codec's prior."""
-        counts = sum(
-            _histogram(self.network.symbols(batch.to(self.device).float() / 255), self.config.model.codes)
-            for batch in batches
-        )
-        self._counts = (counts.cpu().numpy() + 1).astype(np.uint32)
+        """Count the symbols, or keep them: a prior of many contexts has tables for those that occur."""
+        symbols = [self.network.symbols(batch.to(self.device).float() / 255).cpu() for batch in batches]
+        counts = sum(_histogram(some, self.config.model.codes) for some in symbols)
+        self._counts = (counts.numpy() + 1).astype(np.uint32)
+        if len(self.config.model.context) > 2 and len({some.shape[2:] for some in symbols}) == 1:
+            self._seen = torch.cat(symbols).numpy()
 
     def codec(self) -> FsarCodec:
         """See `PaperModule.codec`."""
-        return FsarCodec("fsar.training", self._weights(), str(self.device), torch.get_num_threads())
+        return open_codec("fsar.training", self._weights(), str(self.device), torch.get_num_threads())
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """See `PaperModule.save`."""
@@ -109,11 +111,18 @@ class FsarModule(PaperModule):
     def pictures(self, batch: Tensor) -> dict[str, Tensor]:
         """The picture and the means that the decoder predicts."""
         x = batch.float() / 255
-        return {"picture": x[0], "mean": self.network(self.network.symbols(x))[0, ..., 0]}
+        params = self.network(self.network.symbols(x))
+        if self.network.head is None:
+            return {"picture": x[0], "mean": params[0, ..., 0]}
+        nats = self.network.pixel_nats(params, x)
+        return {"picture": x[0], "bits": nats[0] / nats[0].max()}
 
     def _weights(self) -> checkpoint.Weights:
         state = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
-        return checkpoint.build(state | {checkpoint.COUNTS: torch.from_numpy(self._counts.astype(np.int64))})
+        if self.config.model.context:
+            return checkpoint.build(state, self.config.model, self._seen)
+        state[checkpoint.COUNTS] = torch.from_numpy(self._counts.astype(np.int64))
+        return checkpoint.build(state, self.config.model)
 
     def _soft_first(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Move the pictures that get the Gumbel gradient to the front: every n-th of the global batch.

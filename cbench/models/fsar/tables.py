@@ -1,0 +1,172 @@
+"""From the prior's networks to integer tables: the networks are evaluated once for every context, then no more.
+
+The table's rows are stored with the model, as integers: whoever decodes uses the very same ones, whatever his machine
+makes of an exponential function. Categories that the mask switches off have no symbol; rows that no position of a
+picture can ask for are not made, and equal rows are stored once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from cbench.coding.states import Offset, StateTables
+from cbench.models.fsar.network import FsarNetwork
+
+TOTAL = 1 << 16
+"""Integer weights of a row add up to this."""
+MOST_ROWS = 1 << 18
+"""Above this number of contexts, only those that training pictures show get rows of their own."""
+BLOCK = 1 << 14
+"""Contexts evaluated at a time."""
+
+
+@dataclass(frozen=True)
+class PriorTables:
+    """The prior as integers."""
+
+    weights: np.ndarray
+    """(T, R) uint16: rows over the R categories that are used."""
+    table_of: np.ndarray
+    """(L, (R + 1)^W) uint16 or uint32: the row of each context; see `cbench.coding.StateTables`."""
+    kept: np.ndarray
+    """(R,) uint16: the category of each symbol."""
+    context: tuple[Offset, ...]
+
+    def state_tables(self) -> StateTables:
+        """The form that the coder takes."""
+        return StateTables(self.weights, self.table_of, self.context)
+
+    def reduce(self, symbols: np.ndarray) -> np.ndarray:
+        """Categories 0..K-1 -> symbols 0..R-1, int32; the masked arg-max gives no others."""
+        number = np.full(int(self.kept.max()) + 1, -1, np.int32)
+        number[self.kept] = np.arange(len(self.kept))
+        return number[symbols]
+
+    def expand(self, symbols: np.ndarray) -> np.ndarray:
+        """Inverse of `reduce`, int64."""
+        return self.kept.astype(np.int64)[symbols]
+
+
+def outside_patterns(context: tuple[Offset, ...], group: int) -> set[tuple[bool, ...]]:
+    """Which neighbours can be outside the picture at the same time, for symbols of a group."""
+    rows, columns = (range(1 - min(o[axis] for o in context)) for axis in (1, 2))
+    return {
+        tuple(group + dc < 0 or y + dy < 0 or x + dx < 0 for dc, dy, dx in context) for y, x in product(rows, columns)
+    }
+
+
+def states_of(contexts: np.ndarray, states: int, neighbours: int) -> np.ndarray:
+    """Context numbers (N,) -> the neighbours' states (N, W), 0 = outside."""
+    digits = [contexts // states**power % states for power in range(neighbours - 1, -1, -1)]
+    return np.stack(digits, -1)
+
+
+def contexts_of(symbols: np.ndarray, context: tuple[Offset, ...], states: int) -> np.ndarray:
+    """The context number of every symbol (B, L, h, w) of the reduced alphabet; int64, same shape."""
+    number = np.zeros(symbols.shape, np.int64)
+    shape = symbols.shape[1:]
+    for offset in context:
+        source = tuple(slice(0, max(n + d, 0)) for n, d in zip(shape, offset, strict=True))
+        target = tuple(slice(-d, None) for d in offset)
+        state = np.zeros(symbols.shape, np.int64)
+        state[(slice(None), *target)] = symbols[(slice(None), *source)] + 1
+        number = number * states + state
+    return number
+
+
+def kept_categories(network: FsarNetwork) -> np.ndarray:
+    """(R,) the categories that the mask leaves, all without one."""
+    mask = network.quantizer.mask
+    if mask is None:
+        return np.arange(network.config.codes)
+    return np.flatnonzero(mask.shares().detach().cpu().numpy() > 0)
+
+
+def log_probabilities(network: FsarNetwork, group: int, states: np.ndarray, kept: np.ndarray) -> torch.Tensor:
+    """(N, R) log-probabilities of the kept categories for neighbours' states (N, W), in the network's own precision."""
+    codebook = network.quantizer.codebook
+    inputs = []
+    for (dc, _, _), state in zip(network.config.context, torch.from_numpy(states).T, strict=True):
+        # A neighbour in another group stands for a vector of that group's codebook, as in training.
+        vectors = codebook[max(group + dc, 0), torch.from_numpy(kept)]
+        inputs.append(functional.pad(vectors, (0, 0, 1, 0))[state])
+    logits = network.prior.logits(torch.cat(inputs, -1), group)
+    if network.quantizer.mask is not None:
+        logits = network.quantizer.mask(logits)
+    logits = functional.log_softmax(logits, -1)[:, torch.from_numpy(kept)]
+    return functional.log_softmax(logits, -1)
+
+
+@torch.no_grad()
+def prior_tables(network: FsarNetwork, seen: np.ndarray | None = None) -> PriorTables:
+    """Evaluate the prior's networks for every context and round the result to integers.
+
+    Args:
+        network: in evaluation mode, with a context.
+        seen: (B, L, h, w) symbols of training pictures, categories 0..K-1. Needed where there are so many contexts that
+            only those with symbols seen get rows; the others use the row without the last neighbour.
+    """
+    config, kept = network.config, kept_categories(network)
+    states, width = len(kept) + 1, len(config.context)
+    tables = PriorTables(np.empty((0, 0)), np.empty((0, 0)), kept.astype(np.uint16), config.context)
+    occurring = None
+    if config.groups * states**width > MOST_ROWS:
+        if seen is None:
+            seen = np.empty((0, config.groups, 1, 1), np.int64)
+        occurring = contexts_of(tables.reduce(seen), config.context, states)
+    rows: list[np.ndarray] = []
+    table_of = np.zeros((config.groups, states**width), np.int64)
+    for group in range(config.groups):
+        numbers, source = _contexts(config.context, group, states, None if occurring is None else occurring[:, group])
+        table_of[group] = source + sum(map(len, rows))
+        for start in range(0, len(numbers), BLOCK):
+            block = states_of(numbers[start : start + BLOCK], states, width)
+            rows.append(integer_weights(log_probabilities(network, group, block, kept).double().cpu().numpy()))
+    weights, inverse = _unique(np.concatenate(rows))
+    table_of = inverse[table_of]
+    small = np.uint16 if len(weights) <= 1 << 16 else np.uint32
+    return PriorTables(weights, table_of.astype(small), tables.kept, config.context)
+
+
+def integer_weights(log_probability: np.ndarray) -> np.ndarray:
+    """(N, R) log-probabilities -> uint16 weights that add up to 65,536, so that the coder's table rule keeps them.
+
+    Rounding to the nearest here, with the rest on the likeliest symbol, keeps the mean cost of rare symbols; the rule
+    alone would round them down. Rows too flat for that are left to the rule.
+    """
+    weights = np.maximum(np.rint(np.exp(log_probability) * TOTAL), 1)
+    rest = TOTAL - weights.sum(-1)
+    rows, likeliest = np.arange(len(weights)), weights.argmax(-1)
+    largest = weights[rows, likeliest]
+    weights[rows, likeliest] += np.where(largest > 4 * np.abs(rest), rest, 0)
+    return np.minimum(weights, TOTAL - 1).astype(np.uint16)
+
+
+def _contexts(
+    context: tuple[Offset, ...], group: int, states: int, occurring: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The contexts of a group that get a row, and for every context the position of its row among them."""
+    total = states ** len(context)
+    if occurring is None:
+        outside = states_of(np.arange(total), states, len(context)) == 0
+        patterns = np.array(sorted(outside_patterns(context, group)))
+        wanted = np.flatnonzero((outside[:, None] == patterns).all(-1).any(-1))
+        source = np.zeros(total, np.int64)
+    else:
+        shorter = np.arange(0, total, states)
+        wanted = np.union1d(shorter, occurring)
+        source = np.searchsorted(wanted, np.arange(total) // states * states)
+    source[wanted] = np.arange(len(wanted))
+    return wanted, source
+
+
+def _unique(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows, and the number of each row among them."""
+    keys = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return rows[first], inverse.reshape(-1)

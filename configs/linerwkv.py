@@ -1,0 +1,209 @@
+"""LineRWKV (TGRS 2024): sizes and error bounds beside the standard and picture codecs, other sensors, speed, training.
+
+The published weights are expected as data/weights/linerwkv/{xs,s,m,l}.pth; see cbench/models/linerwkv/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from cbench.bench import peers
+from cbench.bench.config import RUN_WEIGHTS, CodecSpec, DataSpec, Experiment, Measure, TrainSpec
+from cbench.codec import Sample
+from cbench.data import envi_folder, hyspecnet, samples
+from cbench.models.ccsds123.codec import ccsds123
+from cbench.models.linerwkv import LineRwkvTraining, build, module
+from cbench.models.linerwkv.config import SIZES, l, m, s, tiny, xs
+
+WEIGHTS = Path("data/weights/linerwkv")
+PAPER_BOUNDS = (0, 1, 2, 3, 4, 5, 10, 20, 40)
+TEST = DataSpec(source=envi_folder.hyperspectral_test, name="EnMAP and AVIRIS test cubes")
+HYSPECNET_TEST = DataSpec(source=hyspecnet.test, name="HySpecNet-11k hard test")
+RECIPES = {
+    "xs": (xs, 3, 128, 5e-4, 1e-6, 8000),
+    "s": (s, 4, 64, 5e-4, 1e-6, 8000),
+    "m": (m, 8, 32, 1e-4, 5e-6, 7000),
+    "l": (l, 3, 16, 5e-4, 1e-6, 7000),
+}
+"""Published runs: size, batch, pos_size, first and last learning rate, epochs."""
+HYSPECNET_PATCHES = 8040
+
+
+def _network(size: str, max_error: int | None = None, weights: str | None = None) -> CodecSpec:
+    """LineRWKV of one size with the published weights, or others."""
+    label = f"LineRWKV-{size.upper()}" + (f" error {max_error}" if max_error else "")
+    return CodecSpec(
+        codec=f"linerwkv.{size}",
+        label=label,
+        build=partial(build, size),
+        weights=weights or str(WEIGHTS / f"{size}.pth"),
+        max_error=max_error,
+        series=f"LineRWKV-{size.upper()}",
+    )
+
+
+def _standard(max_error: int | None = None) -> CodecSpec:
+    """CCSDS 123.0-B-2."""
+    label = "CCSDS 123" + (f" error {max_error}" if max_error else "")
+    return CodecSpec(codec="ccsds123", label=label, build=ccsds123, max_error=max_error, series="CCSDS 123")
+
+
+def sizes() -> Experiment:
+    """XS, S, M and L, lossless, beside the standard and picture codecs with and without band differences."""
+    return Experiment(
+        name="linerwkv-sizes",
+        description="Published LineRWKV weights of all sizes, lossless, on cubes of two sensors.",
+        codecs=(*(_network(size) for size in SIZES), _standard(), *peers.cubes()),
+        data=(TEST,),
+    )
+
+
+def bounds() -> Experiment:
+    """Near-lossless coding under the paper's nine bounds, every size beside the standard."""
+    curves = tuple(_network(size, bound) for size in SIZES for bound in PAPER_BOUNDS)
+    return Experiment(
+        name="linerwkv-bounds",
+        description="Rates under the paper's bounds of the absolute error.",
+        codecs=(*curves, *(_standard(bound) for bound in PAPER_BOUNDS)),
+        data=(TEST,),
+        measure=Measure(psnr=True),
+    )
+
+
+def hyspecnet_bounds() -> Experiment:
+    """The paper's own table: `bounds` on the HySpecNet-11k hard test split."""
+    return replace(bounds(), name="linerwkv-hyspecnet", data=(HYSPECNET_TEST,))
+
+
+def transfer() -> Experiment:
+    """Weights trained on EnMAP, used without retraining on AVIRIS radiance."""
+    return Experiment(
+        name="linerwkv-transfer",
+        description="Published weights (EnMAP) on AVIRIS cubes, lossless and with error 5.",
+        codecs=tuple(
+            spec for bound in (0, 5) for spec in (_network("xs", bound), _network("s", bound), _standard(bound))
+        ),
+        data=(DataSpec(source=envi_folder.hyperspectral_validation, name="AVIRIS urban"), TEST),
+    )
+
+
+def throughput() -> Experiment:
+    """Time and memory of both directions on a 100 x 64 x 64 cube, one thread."""
+    return Experiment(
+        name="linerwkv-throughput",
+        description="Speed of the line engine on a 64 x 64 cube of 100 bands.",
+        codecs=(*(_network(size) for size in SIZES), _standard()),
+        data=(DataSpec(source=speed_cube, name="synthetic 64 x 64 x 100"),),
+        measure=Measure(repeats=3),
+    )
+
+
+def speed_cube() -> Sequence[Sample]:
+    """The cube of `throughput`."""
+    return [Sample("synthetic", samples.make_cube(bands=100, lines=64, columns=64))]
+
+
+def _train(size: str) -> Experiment:
+    shape, batch, positions, first, last, epochs = RECIPES[size]
+    return Experiment(
+        name=f"linerwkv-train-{size}",
+        description=f"LineRWKV-{size.upper()} trained on HySpecNet-11k with the published recipe.",
+        codecs=(_network(size, weights=RUN_WEIGHTS), _standard()),
+        data=(HYSPECNET_TEST,),
+        train=TrainSpec(
+            module=module,
+            config=LineRwkvTraining(model=shape(), positions=positions, final_lr=last / first),
+            data=DataSpec(source=hyspecnet.train, name="HySpecNet-11k hard train"),
+            validation=DataSpec(source=hyspecnet.validation, name="HySpecNet-11k hard validation", limit=4),
+            steps=epochs * HYSPECNET_PATCHES // batch,
+            batch_size=batch,
+            lr=first,
+            clip=None,
+            flip=False,
+            validate_every=20_000,
+        ),
+    )
+
+
+def train_xs() -> Experiment:
+    """The published recipe of XS on HySpecNet-11k: 8000 epochs of batches of 3."""
+    return _train("xs")
+
+
+def train_s() -> Experiment:
+    """The published recipe of S on HySpecNet-11k: 8000 epochs of batches of 4."""
+    return _train("s")
+
+
+def train_m() -> Experiment:
+    """The published recipe of M on HySpecNet-11k: 7000 epochs of batches of 8."""
+    return _train("m")
+
+
+def train_l() -> Experiment:
+    """The published recipe of L on HySpecNet-11k: 7000 epochs of batches of 3."""
+    return _train("l")
+
+
+def _train_cubes(size: str) -> Experiment:
+    shape, _, positions, first, last, _ = RECIPES[size]
+    return Experiment(
+        name=f"linerwkv-cubes-{size}",
+        description=f"LineRWKV-{size.upper()} trained from scratch on four cubes, one EnMAP and three AVIRIS.",
+        codecs=(_network(size, weights=RUN_WEIGHTS), replace(_network(size), label="published weights"), _standard()),
+        data=(TEST,),
+        train=TrainSpec(
+            module=module,
+            config=LineRwkvTraining(
+                model=shape(), positions=positions, bands=32, final_lr=last / first, codec_loss=True
+            ),
+            data=DataSpec(source=envi_folder.hyperspectral_train, name="training cubes"),
+            validation=DataSpec(source=envi_folder.hyperspectral_validation, name="AVIRIS urban"),
+            steps=20_000,
+            batch_size=1,
+            lr=1e-3,
+            ema=0.999,
+            validate_every=1000,
+        ),
+    )
+
+
+def train_cubes_xs() -> Experiment:
+    """XS with our recipe on the few training cubes: the codec's normalisation, random bounds, a loss near the rate."""
+    return _train_cubes("xs")
+
+
+def train_cubes_s() -> Experiment:
+    """S with the recipe of `train_cubes_xs`."""
+    return _train_cubes("s")
+
+
+def fine_tune() -> Experiment:
+    """`train_cubes_xs` from the published weights instead of from scratch."""
+    base = train_cubes_xs()
+    spec = replace(base.train, init=WEIGHTS / "xs.pth", steps=4000, lr=1e-4)
+    return replace(base, name="linerwkv-fine-tune-xs", train=spec)
+
+
+def tiny_synthetic() -> Experiment:
+    """A network of 16 channels trained on one synthetic cube: checks the whole way in a minute, offline."""
+    cube = DataSpec(source=samples.cube, name="synthetic cube")
+    return Experiment(
+        name="linerwkv-tiny",
+        description="A tiny LineRWKV on the synthetic cube it was trained on: a check, not a result.",
+        codecs=(CodecSpec(codec="linerwkv.tiny", build=partial(build, "tiny"), weights=RUN_WEIGHTS), _standard()),
+        data=(cube,),
+        train=TrainSpec(
+            module=module,
+            config=LineRwkvTraining(model=tiny(), positions=32, codec_loss=True),
+            data=cube,
+            validation=cube,
+            steps=120,
+            batch_size=1,
+            lr=5e-3,
+            validate_every=60,
+        ),
+    )

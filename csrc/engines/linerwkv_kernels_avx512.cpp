@@ -1,0 +1,8 @@
+// The LineRWKV kernels compiled for the AVX512 instruction set, named by this file.
+#define LINERWKV_NAME "avx512"
+#include "linerwkv_kernels_impl.hpp"
+
+namespace cbench {
+extern const LineKernels kLineAvx512;
+const LineKernels kLineAvx512 = LINERWKV_TABLE;
+}  // namespace cbench

@@ -1,0 +1,215 @@
+// AVX-512 kernels, decoding.
+#include "avx512.hpp"
+#include "eight.hpp"
+
+namespace cbench {
+namespace avx512 {
+namespace {
+
+// 48-bit states are kept as three planes of 16-bit numbers, 32 lanes a register: four times as many lanes an
+// instruction as with 64-bit numbers, slots need no masking, and one expansion refills 32 lanes.
+struct Planes {
+    __m512i a, b, c;   // bits 0..15 (the slot), 16..31 and 32..47
+};
+
+inline __m512i plane(const uint64_t* x, int n) {   // 16-bit number n of 32 states
+    alignas(64) static constexpr uint16_t kPick[32] = {0,  4,  8,  12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60};
+    const __m512i pick = _mm512_add_epi16(_mm512_load_si512(kPick), _mm512_set1_epi16(static_cast<short>(n)));
+    const __m512i low = _mm512_permutex2var_epi16(_mm512_loadu_si512(x), pick, _mm512_loadu_si512(x + 8));
+    const __m512i high = _mm512_permutex2var_epi16(_mm512_loadu_si512(x + 16), pick, _mm512_loadu_si512(x + 24));
+    return _mm512_inserti64x4(low, _mm512_castsi512_si256(high), 1);
+}
+
+inline Planes load_planes(const uint64_t* x) { return {plane(x, 0), plane(x, 1), plane(x, 2)}; }
+
+inline void store_planes(uint64_t* x, const Planes& p) {
+    alignas(64) uint16_t a[32], b[32], c[32];
+    _mm512_store_si512(a, p.a);
+    _mm512_store_si512(b, p.b);
+    _mm512_store_si512(c, p.c);
+    for (int l = 0; l < 32; ++l) x[l] = a[l] | static_cast<uint64_t>(b[l]) << 16 | static_cast<uint64_t>(c[l]) << 32;
+}
+
+// x = f * (x >> 16) + rest, then takes one word into every lane below 2^32. f is the frequency modulo 2^16: a symbol
+// that fills its table (f = 2^16, here 0, with rest = slot) leaves x as it is.
+template <bool kMayFill>
+inline void advance(Planes& x, __m512i f, __m512i rest, const uint16_t*& word) {
+    const __m512i one = _mm512_set1_epi16(1);
+    // 1 where a sum modulo 2^16 came out below a summand: quicker than through a mask register
+    const auto carry = [&](__m512i sum, __m512i part) { return _mm512_min_epu16(_mm512_subs_epu16(part, sum), one); };
+    const __m512i low_c = _mm512_mullo_epi16(f, x.c);
+    const __m512i y0 = _mm512_add_epi16(_mm512_mullo_epi16(f, x.b), rest);
+    // the high half of a product is at most 2^16 - 2, so a carry fits
+    __m512i y1 = _mm512_add_epi16(_mm512_add_epi16(_mm512_mulhi_epu16(f, x.b), carry(y0, rest)), low_c);
+    __m512i y2 = _mm512_add_epi16(_mm512_mulhi_epu16(f, x.c), carry(y1, low_c));
+    if (kMayFill) {
+        const __mmask32 fills = _mm512_testn_epi16_mask(f, f);
+        y1 = _mm512_mask_mov_epi16(y1, fills, x.b);
+        y2 = _mm512_mask_mov_epi16(y2, fills, x.c);
+    }
+    const __mmask32 low = _mm512_testn_epi16_mask(y2, y2);
+    x.c = _mm512_mask_mov_epi16(y2, low, y1);
+    x.b = _mm512_mask_mov_epi16(y1, low, y0);
+    x.a = _mm512_mask_expand_epi16(y0, low, _mm512_loadu_si512(word));
+    word += _mm_popcnt_u32(low);
+}
+
+// The few lanes whose symbol is not among the candidates: from `out`, step on.
+__attribute__((noinline)) void step_on_32(const TableView& t, const int32_t* index, uint32_t lanes, __m512i slot,
+                                          __m512i& rest, __m512i& less, int32_t* out) {
+    alignas(64) uint16_t s[32], d[32], f[32];
+    _mm512_store_si512(s, slot);
+    _mm512_store_si512(d, rest);
+    _mm512_store_si512(f, less);
+    for (; lanes; lanes &= lanes - 1) {
+        const int l = __builtin_ctz(lanes);
+        step_on(t, index ? index[l] : 0, s[l], d[l], f[l], out[l]);
+    }
+    rest = _mm512_load_si512(d);
+    less = _mm512_load_si512(f);
+}
+
+inline __m512i widen(__m512i a, int half) {   // 16 of 32 numbers, 16 -> 32 bits
+    return _mm512_cvtepu16_epi32(half ? _mm512_extracti64x4_epi64(a, 1) : _mm512_castsi512_si256(a));
+}
+
+// Entries of the buckets of 32 slots, 8 a register.
+template <bool kIndexed>
+inline void gather(const TableView& t, const uint64_t* table, const int32_t* index, __m512i slot, __m512i* e) {
+    const __m512i part = _mm512_srl_epi16(slot, _mm_cvtsi32_si128(16 - t.bucket_bits));
+    for (int h = 0; h < 2; ++h) {
+        __m512i b = widen(part, h);
+        if (kIndexed)
+            b = _mm512_or_si512(b, _mm512_sll_epi32(_mm512_loadu_si512(index + 16 * h), _mm_cvtsi32_si128(t.bucket_bits)));
+        e[2 * h] = _mm512_i32gather_epi64(_mm512_castsi512_si256(b), table, 8);
+        e[2 * h + 1] = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(b, 1), table, 8);
+    }
+}
+
+// Looks 32 slots up; values go to `out`.
+template <bool kIndexed>
+inline void find(const TableView& t, const int32_t* index, __m512i slot, __m512i& rest, __m512i& less, int32_t* out) {
+    const __m512i even32 = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odd32 = _mm512_or_si512(even32, _mm512_set1_epi32(1));
+    const __m512i even16 = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26,
+                                            24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odd16 = _mm512_or_si512(even16, _mm512_set1_epi16(1));
+    __m512i e[4], interval[2];
+    gather<kIndexed>(t, t.bucket, index, slot, e);
+    for (int h = 0; h < 2; ++h) {
+        interval[h] = _mm512_permutex2var_epi32(e[2 * h], even32, e[2 * h + 1]);
+        _mm512_storeu_si512(out + 16 * h, _mm512_permutex2var_epi32(e[2 * h], odd32, e[2 * h + 1]));
+    }
+    rest = _mm512_sub_epi16(slot, _mm512_permutex2var_epi16(interval[0], even16, interval[1]));
+    less = _mm512_permutex2var_epi16(interval[0], odd16, interval[1]);
+    const __mmask32 behind = _mm512_cmpgt_epu16_mask(rest, less);
+    if (__builtin_expect(behind, 0)) step_on_32(t, index, behind, slot, rest, less, out);
+}
+
+// The same with two candidates a bucket.
+template <bool kIndexed>
+inline void find_near(const TableView& t, const int32_t* index, __m512i slot, __m512i& rest, __m512i& less, int32_t* out) {
+    __m512i e[4];
+    gather<kIndexed>(t, t.near, index, slot, e);
+    // two registers of 8 entries -> 16 words 0 and 16 words 1 (or 2 and 3) of each
+    alignas(64) static constexpr uint16_t kPick[32] = {0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60,
+                                                       1, 5, 9, 13, 17, 21, 25, 29, 33, 37, 41, 45, 49, 53, 57, 61};
+    const __m512i low = _mm512_load_si512(kPick), high = _mm512_add_epi16(low, _mm512_set1_epi16(2));
+    const __m512i low0 = _mm512_permutex2var_epi16(e[0], low, e[1]), low1 = _mm512_permutex2var_epi16(e[2], low, e[3]);
+    const __m512i high0 = _mm512_permutex2var_epi16(e[0], high, e[1]), high1 = _mm512_permutex2var_epi16(e[2], high, e[3]);
+    const __m512i start = _mm512_shuffle_i64x2(low0, low1, 0x44), here = _mm512_shuffle_i64x2(low0, low1, 0xee);
+    const __m512i next = _mm512_shuffle_i64x2(high0, high1, 0x44), value = _mm512_shuffle_i64x2(high0, high1, 0xee);
+
+    const __m512i one = _mm512_set1_epi16(1);
+    const __m512i from = _mm512_sub_epi16(slot, start);
+    const __m512i behind = _mm512_subs_epu16(from, here);   // 1 + the rest within the next symbol, or 0
+    const __m512i step = _mm512_min_epu16(behind, one), steps = _mm512_sub_epi16(_mm512_setzero_si512(), step);
+    rest = _mm512_ternarylogic_epi32(steps, _mm512_sub_epi16(behind, one), from, kSelect);
+    less = _mm512_ternarylogic_epi32(steps, next, here, kSelect);
+    const __m512i stepped = _mm512_add_epi16(_mm512_srai_epi16(value, 1), step);
+    _mm512_storeu_si512(out, _mm512_cvtepi16_epi32(_mm512_castsi512_si256(stepped)));
+    _mm512_storeu_si512(out + 16, _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(stepped, 1)));
+    const __m512i wrong = _mm512_or_si512(_mm512_subs_epu16(rest, less), _mm512_and_si512(step, value));
+    const __mmask32 again = _mm512_test_epi16_mask(wrong, wrong);
+    if (__builtin_expect(again, 0)) {
+        // back to the first candidate, from which nothing is left out
+        _mm512_mask_storeu_epi32(out, static_cast<__mmask16>(again), _mm512_cvtepi16_epi32(_mm512_castsi512_si256(_mm512_srai_epi16(value, 1))));
+        _mm512_mask_storeu_epi32(out + 16, static_cast<__mmask16>(again >> 16),
+                                 _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(_mm512_srai_epi16(value, 1), 1)));
+        step_on_32(t, index, again, slot, rest, less, out);
+    }
+}
+
+template <int R, bool kIndexed, bool kNear>
+size_t decode_lanes(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups) {
+    Planes x[R];
+    for (int r = 0; r < R; ++r) x[r] = load_planes(job.x + 32 * r);
+    const uint16_t* word = job.word;
+    size_t g = 0;
+    for (; g < groups && word <= job.limit; ++g) {
+        __m512i rest[R], less[R];
+        for (int r = 0; r < R; ++r) {
+            const size_t i = (g * R + static_cast<size_t>(r)) * 32;
+            const int32_t* tables = kIndexed ? index + i : nullptr;
+            kNear ? find_near<kIndexed>(t, tables, x[r].a, rest[r], less[r], out + i)
+                  : find<kIndexed>(t, tables, x[r].a, rest[r], less[r], out + i);
+        }
+        for (int r = 0; r < R; ++r)
+            advance<true>(x[r], _mm512_add_epi16(less[r], _mm512_set1_epi16(1)), rest[r], word);
+    }
+    for (int r = 0; r < R; ++r) store_planes(job.x + 32 * r, x[r]);
+    job.word = word;
+    return g;
+}
+
+
+template <int R>
+size_t decode_bit_lanes(DecodeJob& job, const uint16_t* p1, uint8_t* out, size_t groups) {
+    Planes x[R];
+    for (int r = 0; r < R; ++r) x[r] = load_planes(job.x + 32 * r);
+    const uint16_t* word = job.word;
+    size_t g = 0;
+    for (; g < groups && word <= job.limit; ++g) {
+        for (int r = 0; r < R; ++r) {
+            const size_t i = (g * R + static_cast<size_t>(r)) * 32;
+            const __m512i p = _mm512_loadu_si512(p1 + i);
+            const __mmask32 zero = _mm512_cmpge_epu16_mask(x[r].a, p);
+            const __m512i f = _mm512_mask_sub_epi16(p, zero, _mm512_setzero_si512(), p);   // 65536 - p
+            const __m512i rest = _mm512_mask_sub_epi16(x[r].a, zero, x[r].a, p);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), _mm256_maskz_set1_epi8(~zero, 1));
+            advance<false>(x[r], f, rest, word);
+        }
+    }
+    for (int r = 0; r < R; ++r) store_planes(job.x + 32 * r, x[r]);
+    job.word = word;
+    return g;
+}
+
+template <bool kIndexed>
+size_t decode_any(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups) {
+    if (job.lanes == 8) return decode_eight<kIndexed>(job, t, index, out, groups);
+    if (job.lanes == 32)
+        return t.near ? decode_lanes<1, kIndexed, true>(job, t, index, out, groups)
+                      : decode_lanes<1, kIndexed, false>(job, t, index, out, groups);
+    return t.near ? decode_lanes<2, kIndexed, true>(job, t, index, out, groups)
+                  : decode_lanes<2, kIndexed, false>(job, t, index, out, groups);
+}
+
+}  // namespace
+
+size_t decode_static(DecodeJob& job, const TableView& t, int32_t* out, size_t groups) {
+    return decode_any<false>(job, t, nullptr, out, groups);
+}
+
+size_t decode_indexed(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups) {
+    return decode_any<true>(job, t, index, out, groups);
+}
+
+size_t decode_bits(DecodeJob& job, const uint16_t* p1, uint8_t* out, size_t groups) {
+    return job.lanes == 64   ? decode_bit_lanes<2>(job, p1, out, groups)
+           : job.lanes == 32 ? decode_bit_lanes<1>(job, p1, out, groups)
+                             : decode_eight_bits(job, p1, out, groups);
+}
+
+}  // namespace avx512
+}  // namespace cbench
