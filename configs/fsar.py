@@ -230,7 +230,7 @@ def ar_cifar10_cpu() -> Experiment:
     train = replace(
         paper.train,
         config=FsarTraining(model=ar_cifar10(), soft_every=8, prior_every=4, revive_every=200, revive_until=0.5),
-        steps=13_000,
+        steps=13_600,
         ema=0.9993,
     )
     return replace(

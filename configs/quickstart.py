@@ -1,4 +1,4 @@
-"""A first look that needs no download: real photographs, classical codecs, and the learned one.
+"""A first look that needs no download: real photographs, classical codecs, and learned ones.
 
 python tools/run_benchmark.py configs/quickstart.py
 """
@@ -13,17 +13,17 @@ from cbench.bench.config import CodecSpec, DataSpec, Experiment, Measure
 from cbench.codec import Sample
 from cbench.data import samples
 
+LEARNED = (CodecSpec(codec="fsar.ar"), CodecSpec(codec="fsar.cifar10"))
 SIDE = 256
 """Side of the middle part of each photograph that is coded, in pixels."""
 
 
 def config() -> Experiment:
     """Lossless and a few lossy codecs on five photographs; a few minutes on two cores."""
-    learned = CodecSpec(codec="fsar.cifar10")
     return Experiment(
         name="quickstart",
-        description="Classical codecs and a learned one on real photographs; every file was decoded.",
-        codecs=(learned, *peers.lossless(), *peers.lossy(points=5)),
+        description="Classical and learned codecs on real photographs; every file was decoded.",
+        codecs=(*LEARNED, *peers.lossless(), *peers.lossy(points=5)),
         data=(DataSpec(source=_middles, name="photos"),),
         measure=Measure(psnr=True, ms_ssim=True),
     )

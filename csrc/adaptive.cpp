@@ -121,10 +121,10 @@ class Surroundings {
     }
     void contexts(size_t line, int32_t* out) const {
         const uint32_t* above = row(0, line) - stride_;
-        const uint32_t *before = row(1, line), *before2 = row(2, line);
+        const uint32_t *before = row(1, line), *before2 = row(2, line), *before_above = before - stride_;
         for (size_t i = 1; i <= s_.samples; ++i) {   // sixteen times a mean magnitude
             const uint32_t own = 2 * above[i] + above[i - 1] + above[i + 1];
-            const uint32_t past = 3 * before[i] + before[i - 1] + before[i + 1] + before[i - stride_] +
+            const uint32_t past = 3 * before[i] + before[i - 1] + before[i + 1] + before_above[i] +
                                   before[i + stride_] + before2[i];
             const uint32_t local = plane_ == 0 ? 4 * own : line == 0 ? 2 * past : past + 2 * own;
             out[i - 1] = context_of(line == 0 ? local : (local + mean_) / 2);

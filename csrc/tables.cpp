@@ -81,7 +81,7 @@ TableSet::TableSet(const uint32_t* cdf, size_t tables, size_t stride, const int3
             bucket_[(t << bits) + b] = row[k] | static_cast<uint64_t>(value) << 32;
         }
     }
-    if (const auto slots = static_cast<size_t>(size_[0]) + escape; slots <= 256) fill_small(slots);
+    if (const auto slots = static_cast<size_t>(size_[0]) + escape; slots > 1 && slots <= 256) fill_small(slots);
     const auto fits = [&](size_t t) {
         return size_[t] > 0 && offset_[t] >= -(1 << 14) && int64_t{offset_[t]} + size_[t] < 1 << 14;
     };
@@ -94,12 +94,36 @@ TableSet::TableSet(const uint32_t* cdf, size_t tables, size_t stride, const int3
 
 void TableSet::fill_small(size_t slots) {
     small_ = std::make_unique<SmallTable>();
+    SmallTable& s = *small_;
     for (size_t k = 0; k < slots; ++k) {
         const uint32_t start = op_start(entry_[k]), less = entry_[k] >> 16;
-        small_->start_low[k] = static_cast<uint8_t>(start);
-        small_->start_high[k] = static_cast<uint8_t>(start >> 8);
-        small_->less_low[k] = static_cast<uint8_t>(less);
-        small_->less_high[k] = static_cast<uint8_t>(less >> 8);
+        s.start_low[k] = static_cast<uint8_t>(start);
+        s.start_high[k] = static_cast<uint8_t>(start >> 8);
+        s.less_low[k] = static_cast<uint8_t>(less);
+        s.less_high[k] = static_cast<uint8_t>(less >> 8);
+    }
+    std::copy(s.less_low + 1, s.less_low + 256, s.next_low);
+    std::copy(s.less_high + 1, s.less_high + 256, s.next_high);
+    const auto slot_at = [&](uint32_t number) {
+        const auto behind = std::upper_bound(entry_.begin(), entry_.begin() + static_cast<std::ptrdiff_t>(slots), number,
+                                             [](uint32_t a, Op b) { return a < op_start(b); });
+        return static_cast<uint32_t>(behind - entry_.begin()) - 1;
+    };
+    // Kernels try the first candidate and the next and step on from there, all lanes together. The 15 buckets where
+    // that would cost most steps are cut into 16 parts with a candidate of their own.
+    std::vector<std::pair<uint32_t, uint32_t>> costs;
+    for (uint32_t b = 0; b < 256; ++b) {
+        const uint32_t first = slot_at(b << 8), last = slot_at(b << 8 | 255);
+        s.bucket[b] = static_cast<uint8_t>(first);
+        uint32_t cost = 0;
+        for (uint32_t k = first + 2; k <= last; ++k) cost += 256 - (op_start(entry_[k]) & 255);
+        if (cost) costs.emplace_back(cost, b);
+    }
+    std::sort(costs.rbegin(), costs.rend());
+    for (uint32_t c = 1; c <= std::min<size_t>(15, costs.size()); ++c) {
+        const uint32_t b = costs[c - 1].second;
+        s.crowd[b] = static_cast<uint8_t>(c << 4);
+        for (uint32_t i = 0; i < 16; ++i) s.part[c << 4 | i] = static_cast<uint8_t>(slot_at(b << 8 | i << 4));
     }
 }
 

@@ -106,6 +106,17 @@ inline void find(const TableView& t, const int32_t* index, __m512i slot, __m512i
     if (__builtin_expect(behind, 0)) step_on_32(t, index, behind, slot, rest, less, out);
 }
 
+// Of two candidates, the one that the slot lies in, as far as the frequencies - 1 `here` and `next` can tell; `from`
+// counts from the start of the first. Returns 1 for the second, 0 for the first.
+inline __m512i choose(__m512i from, __m512i here, __m512i next, __m512i& rest, __m512i& less) {
+    const __m512i one = _mm512_set1_epi16(1);
+    const __m512i behind = _mm512_subs_epu16(from, here);   // 1 + the rest within the next symbol, or 0
+    const __m512i step = _mm512_min_epu16(behind, one), steps = _mm512_sub_epi16(_mm512_setzero_si512(), step);
+    rest = _mm512_ternarylogic_epi32(steps, _mm512_sub_epi16(behind, one), from, kSelect);
+    less = _mm512_ternarylogic_epi32(steps, next, here, kSelect);
+    return step;
+}
+
 // The same with two candidates a bucket.
 template <bool kIndexed>
 inline void find_near(const TableView& t, const int32_t* index, __m512i slot, __m512i& rest, __m512i& less, int32_t* out) {
@@ -120,12 +131,7 @@ inline void find_near(const TableView& t, const int32_t* index, __m512i slot, __
     const __m512i start = _mm512_shuffle_i64x2(low0, low1, 0x44), here = _mm512_shuffle_i64x2(low0, low1, 0xee);
     const __m512i next = _mm512_shuffle_i64x2(high0, high1, 0x44), value = _mm512_shuffle_i64x2(high0, high1, 0xee);
 
-    const __m512i one = _mm512_set1_epi16(1);
-    const __m512i from = _mm512_sub_epi16(slot, start);
-    const __m512i behind = _mm512_subs_epu16(from, here);   // 1 + the rest within the next symbol, or 0
-    const __m512i step = _mm512_min_epu16(behind, one), steps = _mm512_sub_epi16(_mm512_setzero_si512(), step);
-    rest = _mm512_ternarylogic_epi32(steps, _mm512_sub_epi16(behind, one), from, kSelect);
-    less = _mm512_ternarylogic_epi32(steps, next, here, kSelect);
+    const __m512i step = choose(_mm512_sub_epi16(slot, start), here, next, rest, less);
     const __m512i stepped = _mm512_add_epi16(_mm512_srai_epi16(value, 1), step);
     _mm512_storeu_si512(out, _mm512_cvtepi16_epi32(_mm512_castsi512_si256(stepped)));
     _mm512_storeu_si512(out + 16, _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(stepped, 1)));
@@ -163,6 +169,72 @@ size_t decode_lanes(DecodeJob& job, const TableView& t, const int32_t* index, in
 }
 
 
+// Looks 64 slots (or 32, twice) up in a table of 2 to 256, without gathers: the first candidate comes from the slot's
+// high byte, in crowded buckets from four more bits; it or the next symbol nearly always fits, else all lanes step on.
+//
+// The tables do not all fit the registers, and it is they who must stay in memory, not the states: constructed where they
+// are used, they are read there.
+//
+// Returns the symbols' numbers as bytes in the order of a pack of the two registers.
+inline __m512i find_small(const SmallTable& t, const __m512i* slot, __m512i* rest, __m512i* less) {
+    const __m512i nibble = _mm512_set1_epi16(0xf);
+    const __m512i high = _mm512_packus_epi16(_mm512_srli_epi16(slot[0], 8), _mm512_srli_epi16(slot[1], 8));
+    const __m512i middle = _mm512_packus_epi16(_mm512_and_si512(_mm512_srli_epi16(slot[0], 4), nibble),
+                                               _mm512_and_si512(_mm512_srli_epi16(slot[1], 4), nibble));
+    const __m512i row = Bytes256(t.crowd)(high);
+    __m512i symbol = _mm512_mask_mov_epi8(Bytes256(t.bucket)(high), _mm512_test_epi8_mask(row, row),
+                                          Bytes256(t.part)(_mm512_or_si512(row, middle)));
+    for (;;) {
+        const __m512i sl = Bytes256(t.start_low)(symbol), sh = Bytes256(t.start_high)(symbol),
+                      ll = Bytes256(t.less_low)(symbol), lh = Bytes256(t.less_high)(symbol),
+                      nl = Bytes256(t.next_low)(symbol), nh = Bytes256(t.next_high)(symbol);
+        const __m512i start[2] = {_mm512_unpacklo_epi8(sl, sh), _mm512_unpackhi_epi8(sl, sh)};
+        const __m512i here[2] = {_mm512_unpacklo_epi8(ll, lh), _mm512_unpackhi_epi8(ll, lh)};
+        const __m512i next[2] = {_mm512_unpacklo_epi8(nl, nh), _mm512_unpackhi_epi8(nl, nh)};
+        __m512i step[2], over[2];
+        for (int r = 0; r < 2; ++r) {
+            step[r] = choose(_mm512_sub_epi16(slot[r], start[r]), here[r], next[r], rest[r], less[r]);
+            over[r] = _mm512_subs_epu16(rest[r], less[r]);
+        }
+        symbol = _mm512_add_epi8(symbol, _mm512_packus_epi16(step[0], step[1]));
+        const __m512i any = _mm512_or_si512(over[0], over[1]);
+        if (__builtin_expect(!_mm512_test_epi16_mask(any, any), 1)) return symbol;
+    }
+}
+
+template <int R>
+size_t decode_small(DecodeJob& job, const TableView& t, int32_t* out, size_t groups) {
+    const __m512i offset = _mm512_set1_epi32(t.offset[0]), size = _mm512_set1_epi32(t.escape ? t.size[0] : -1),
+                  escaped = _mm512_set1_epi32(kEscaped);
+    // Where the bytes of symbols 16 q .. 16 q + 15 stand in the order of a pack.
+    __m512i pick[2 * R];
+    for (int q = 0; q < 2 * R; ++q) {
+        alignas(64) int32_t byte[16];
+        for (int j = 0; j < 16; ++j) byte[j] = 16 * (2 * (q % 2) + j / 8) + j % 8 + 8 * (q / 2);
+        pick[q] = _mm512_load_si512(byte);
+    }
+    Planes x[R];
+    for (int r = 0; r < R; ++r) x[r] = load_planes(job.x + 32 * r);
+    const uint16_t* word = job.word;
+    size_t g = 0;
+    for (; g < groups && word <= job.limit; ++g) {
+        const __m512i slot[2] = {x[0].a, x[R - 1].a};
+        __m512i rest[2], less[2];
+        const __m512i symbol = find_small(*t.small, slot, rest, less);
+        for (int r = 0; r < R; ++r)
+            advance<false>(x[r], _mm512_add_epi16(less[r], _mm512_set1_epi16(1)), rest[r], word);
+        for (int q = 0; q < 2 * R; ++q) {
+            const __m512i k = _mm512_maskz_permutexvar_epi8(0x1111111111111111u, pick[q], symbol);
+            const __mmask16 outside = _mm512_cmpeq_epi32_mask(k, size);
+            const __m512i value = _mm512_mask_mov_epi32(_mm512_add_epi32(k, offset), outside, escaped);
+            _mm512_storeu_si512(out + g * 32 * R + 16 * static_cast<size_t>(q), value);
+        }
+    }
+    for (int r = 0; r < R; ++r) store_planes(job.x + 32 * r, x[r]);
+    job.word = word;
+    return g;
+}
+
 template <int R>
 size_t decode_bit_lanes(DecodeJob& job, const uint16_t* p1, uint8_t* out, size_t groups) {
     Planes x[R];
@@ -198,6 +270,8 @@ size_t decode_any(DecodeJob& job, const TableView& t, const int32_t* index, int3
 }  // namespace
 
 size_t decode_static(DecodeJob& job, const TableView& t, int32_t* out, size_t groups) {
+    if (t.small && job.lanes >= 32)
+        return job.lanes == 64 ? decode_small<2>(job, t, out, groups) : decode_small<1>(job, t, out, groups);
     return decode_any<false>(job, t, nullptr, out, groups);
 }
 

@@ -21,9 +21,13 @@ constexpr uint64_t kLow = uint64_t{1} << 32;       // states of running lanes li
 constexpr int kHashParts = 32;                     // interleaved hashes of a stream's 16-bit words
 constexpr uint32_t kHashFactor = 0x9e3779b1u;
 
-// Table 0 once more, if it has at most 256 slots: bytes that fit registers, by the number of the slot within the table.
+// Table 0 once more, if it has 2 to 256 slots: bytes that fit registers. Slots are numbered from 0 within the table.
 struct alignas(64) SmallTable {   // a vector load across two cache lines costs two
     uint8_t start_low[256], start_high[256], less_low[256], less_high[256];   // less: frequency - 1
+    uint8_t next_low[256], next_high[256];   // frequency - 1 of the following slot
+    uint8_t bucket[256];      // by the high byte of a 16-bit number: the first slot whose interval reaches it
+    uint8_t crowd[256];       // for the (at most 15) buckets of most slots: 16 * (1..15), else 0
+    uint8_t part[256];        // by crowd + bits 4..7 of the number: the first slot for that part of a bucket
 };
 
 // A set of tables as the kernels see it (owned by TableSet in tables.hpp).
