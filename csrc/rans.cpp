@@ -15,7 +15,7 @@ void to_or_from_little_endian([[maybe_unused]] uint16_t* words, [[maybe_unused]]
 // that the words are never moved.
 class WordStack {
   public:
-    explicit WordStack(size_t expected) { allocate(expected + 4 * kMaxLanes); }
+    explicit WordStack(size_t expected) { start(expected + 4 * kMaxLanes); }
 
     // Room for `count` more words (kernels write up to a vector below the lowest word).
     uint16_t* reserve(size_t count) {
@@ -23,7 +23,7 @@ class WordStack {
             const size_t used = size();
             const uint16_t* words = low_;
             const auto old = std::move(memory_);
-            allocate(2 * (capacity_ + count) + 4 * kMaxLanes);
+            start(2 * (capacity_ + count) + 4 * kMaxLanes);
             low_ -= used;
             std::memcpy(low_, words, 2 * used);
         }
@@ -42,14 +42,13 @@ class WordStack {
     }
 
   private:
-    // new[] of bytes gives memory aligned for any small type
     uint16_t* begin() const { return reinterpret_cast<uint16_t*>(memory_.get()); }
-    void allocate(size_t capacity) {
-        memory_.reset(new uint8_t[2 * capacity]);
+    void start(size_t capacity) {
+        memory_ = allocate(2 * capacity);
         capacity_ = capacity;
         low_ = begin() + capacity;
     }
-    std::unique_ptr<uint8_t[]> memory_;
+    Memory memory_;
     size_t capacity_ = 0;
     uint16_t* low_ = nullptr;
 };
@@ -260,10 +259,11 @@ StreamReader::StreamReader(const uint8_t* data, size_t size) {
     const size_t left = static_cast<size_t>(end - p);
     if (left % 2) throw BitstreamError("the coded stream has an odd number of bytes behind its states");
     words_end_ = left / 2;
-    words_.reset(new uint16_t[words_end_ + 2 * kMaxLanes]);
-    if (left) std::memcpy(words_.get(), p, left);
-    to_or_from_little_endian(words_.get(), words_end_);
-    std::fill_n(words_.get() + words_end_, 2 * kMaxLanes, uint16_t{0});
+    memory_ = allocate(2 * (words_end_ + 2 * kMaxLanes));
+    words_ = reinterpret_cast<uint16_t*>(memory_.get());
+    if (left) std::memcpy(words_, p, left);
+    to_or_from_little_endian(words_, words_end_);
+    std::fill_n(words_ + words_end_, 2 * kMaxLanes, uint16_t{0});
 }
 
 uint16_t StreamReader::next_word() {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "memory.hpp"
 #include "simd/kernels.hpp"
 #include "simd/states.hpp"
 
@@ -42,16 +43,15 @@ inline void put(uint64_t& x, Op op, uint16_t*& word) {
 class Bytes {
   public:
     Bytes() = default;
-    explicit Bytes(size_t size) : memory_(new uint8_t[size]), size_(size) {}
-    Bytes(std::unique_ptr<uint8_t[]> memory, size_t first, size_t size)
-        : memory_(std::move(memory)), first_(first), size_(size) {}
+    explicit Bytes(size_t size) : memory_(allocate(size)), size_(size) {}
+    Bytes(Memory memory, size_t first, size_t size) : memory_(std::move(memory)), first_(first), size_(size) {}
     uint8_t* data() { return memory_.get() + first_; }
     const uint8_t* data() const { return memory_.get() + first_; }
     size_t size() const { return size_; }
     operator std::vector<uint8_t>() const { return {data(), data() + size_}; }
 
   private:
-    std::unique_ptr<uint8_t[]> memory_;
+    Memory memory_;
     size_t first_ = 0, size_ = 0;
 };
 
@@ -109,7 +109,8 @@ class StreamReader {
     uint64_t count_ = 0;
     bool checks_events_ = false;
     uint32_t check_ = 0;
-    std::unique_ptr<uint16_t[]> words_;   // aligned copy with zero padding behind
+    Memory memory_;
+    uint16_t* words_ = nullptr;       // in memory_: aligned copy with zero padding behind
     size_t position_ = 0, words_end_ = 0;
     std::vector<uint16_t> forked_;    // the words that were lent to the lanes' initial states
     size_t forked_position_ = 0;
@@ -117,9 +118,9 @@ class StreamReader {
 
 template <class Kernel>
 void StreamReader::run_groups(size_t groups, Kernel&& kernel) {
-    DecodeJob job{x_, lanes_, words_.get() + position_, words_.get() + words_end_};
+    DecodeJob job{x_, lanes_, words_ + position_, words_ + words_end_};
     const size_t done = kernel(job, groups);
-    position_ = static_cast<size_t>(job.word - words_.get());
+    position_ = static_cast<size_t>(job.word - words_);
     if (done != groups || position_ > words_end_)
         throw BitstreamError("the coded stream ends too early (it is truncated or damaged)");
     groups_left_ -= groups;

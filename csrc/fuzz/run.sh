@@ -14,7 +14,7 @@ if clang++ --version >/dev/null 2>&1 && [ -z "${CBENCH_FUZZ_LOOP:-}" ]; then
 else
     compiler="g++ -fsanitize=address,undefined" main=loop link="-fsanitize=address,undefined"
 fi
-flags="-std=c++17 -O1 -g -fno-sanitize-recover=all -ffp-contract=off -Icsrc"
+flags="-std=c++17 -O1 -g -fno-sanitize-recover=all -ffp-contract=off -DCBENCH_FUZZ -Icsrc"
 avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512cd -mavx512vbmi -mavx512vbmi2 -mavx512ifma -mavx2 -mbmi2"
 compile() {   # one source file -> one object, with the instruction set that its name asks for
     local special=""
