@@ -32,7 +32,7 @@ echo "$sources" | xargs -P "$(nproc)" -I{} bash -c 'compile {}'
 objects=$(for s in $sources; do echo "$out/$(basename "$s" .cpp)-$main.o"; done)
 ${compiler%% *} $link $objects -o "$out/$main" -lpthread
 if [ "$main" = libfuzzer ]; then
-    "$out/$main" -max_total_time="$seconds" -max_len=4096 -print_final_stats=0 -verbosity=0 "$out/corpus"
+    "$out/$main" -max_total_time="$seconds" -max_len=4096 -print_final_stats=0 -print_funcs=0 -verbosity=0 "$out/corpus"
 else
     "$out/$main" "$seconds" "${CBENCH_FUZZ_SEED:-$(date +%s)}"
 fi
