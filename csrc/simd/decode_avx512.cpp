@@ -69,9 +69,10 @@ __attribute__((noinline)) void step_on_32(const TableView& t, const int32_t* ind
     less = _mm512_load_si512(f);
 }
 
-inline __m512i widen(__m512i a, int half) {   // 16 of 32 numbers, 16 -> 32 bits
-    return _mm512_cvtepu16_epi32(half ? _mm512_extracti64x4_epi64(a, 1) : _mm512_castsi512_si256(a));
-}
+// 16 of 32 numbers, 16 -> 32 bits.
+inline __m256i half_of(__m512i a, int half) { return half ? _mm512_extracti64x4_epi64(a, 1) : _mm512_castsi512_si256(a); }
+inline __m512i widen(__m512i a, int half) { return _mm512_cvtepu16_epi32(half_of(a, half)); }
+inline __m512i sign_extend(__m512i a, int half) { return _mm512_cvtepi16_epi32(half_of(a, half)); }
 
 // Entries of the buckets of 32 slots, 8 a register.
 template <bool kIndexed>
@@ -132,16 +133,14 @@ inline void find_near(const TableView& t, const int32_t* index, __m512i slot, __
     const __m512i next = _mm512_shuffle_i64x2(high0, high1, 0x44), value = _mm512_shuffle_i64x2(high0, high1, 0xee);
 
     const __m512i step = choose(_mm512_sub_epi16(slot, start), here, next, rest, less);
-    const __m512i stepped = _mm512_add_epi16(_mm512_srai_epi16(value, 1), step);
-    _mm512_storeu_si512(out, _mm512_cvtepi16_epi32(_mm512_castsi512_si256(stepped)));
-    _mm512_storeu_si512(out + 16, _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(stepped, 1)));
+    const __m512i first = _mm512_srai_epi16(value, 1), chosen = _mm512_add_epi16(first, step);
+    _mm512_storeu_si512(out, sign_extend(chosen, 0));
+    _mm512_storeu_si512(out + 16, sign_extend(chosen, 1));
     const __m512i wrong = _mm512_or_si512(_mm512_subs_epu16(rest, less), _mm512_and_si512(step, value));
     const __mmask32 again = _mm512_test_epi16_mask(wrong, wrong);
-    if (__builtin_expect(again, 0)) {
-        // back to the first candidate, from which nothing is left out
-        _mm512_mask_storeu_epi32(out, static_cast<__mmask16>(again), _mm512_cvtepi16_epi32(_mm512_castsi512_si256(_mm512_srai_epi16(value, 1))));
-        _mm512_mask_storeu_epi32(out + 16, static_cast<__mmask16>(again >> 16),
-                                 _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(_mm512_srai_epi16(value, 1), 1)));
+    if (__builtin_expect(again, 0)) {   // back to the first candidate, from which nothing is left out
+        _mm512_mask_storeu_epi32(out, static_cast<__mmask16>(again), sign_extend(first, 0));
+        _mm512_mask_storeu_epi32(out + 16, static_cast<__mmask16>(again >> 16), sign_extend(first, 1));
         step_on_32(t, index, again, slot, rest, less, out);
     }
 }

@@ -34,10 +34,10 @@ template <class Steps, int N>
 inline void advance(Planes<N>& x, const uint16_t* f, const uint16_t* rest, const uint16_t*& word) {
     alignas(64) uint16_t y[N], low[N];
     for (int l = 0; l < N; ++l) {
-        const uint16_t b = x.b[l], c = x.c[l], g = f[l];
+        const uint16_t b = x.b[l], c = x.c[l];
+        const uint32_t g = f[l];
         const auto low_b = static_cast<uint16_t>(g * b), low_c = static_cast<uint16_t>(g * c);
-        const auto high_b = static_cast<uint16_t>(static_cast<uint32_t>(g) * b >> 16),
-                   high_c = static_cast<uint16_t>(static_cast<uint32_t>(g) * c >> 16);
+        const auto high_b = static_cast<uint16_t>(g * b >> 16), high_c = static_cast<uint16_t>(g * c >> 16);
         const auto y0 = static_cast<uint16_t>(low_b + rest[l]);
         const auto carry0 = static_cast<uint16_t>(y0 < low_b);
         const auto s = static_cast<uint16_t>(high_b + carry0);   // high halves are at most 2^16 - 2
