@@ -89,13 +89,16 @@ class Archive:
         """Size of the payload of item `i`."""
         return int(self._starts[i + 1] - self._starts[i])
 
-    def verify(self, i: int, array: np.ndarray) -> None:
-        """Raise `DecodeMismatchError` unless `array` is what item `i` promises."""
+    def verify(self, i: int, array: np.ndarray, found: int | None = None) -> None:
+        """Raise `DecodeMismatchError` unless `array` is what item `i` promises; `found` as for `verify_content`."""
         if array.shape != self.shapes[i] or array.dtype != np.dtype(self.head.dtype):
             raise DecodeMismatchError(
                 f"item {i} decoded to {array.shape} {array.dtype}; the archive holds {self.shapes[i]} {self.head.dtype}"
             )
-        if self.checks is not None and content_check(array) & 0xFFFF != self.checks[i]:
+        if self.checks is None:
+            return
+        found = content_check(array) if found is None else found
+        if found & 0xFFFF != self.checks[i]:
             raise DecodeMismatchError(
                 f"the archive is intact but {self.head.codec} decoded item {i} to something else than was "
                 f"encoded{both_environments(self.head.environment)}"

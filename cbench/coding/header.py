@@ -43,7 +43,7 @@ class Header:
     params: bytes = b""
     """At most 255 bytes that are the codec's own business."""
     check: int | None = None
-    """`content_check` of the array that decoding gives."""
+    """`content_check` of the array that decoding gives, or the check of the symbols for a codec that keeps that."""
     environment: Environment | None = None
     """Where it was coded, for codecs whose arithmetic is not the same everywhere."""
 
@@ -82,13 +82,14 @@ def content_check(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data.cast("B"))
 
 
-def verify_content(head: Header, array: np.ndarray, here: Environment | None = None) -> None:
-    """Compare a decoded array with what its header promises.
+def verify_content(head: Header, array: np.ndarray, here: Environment | None = None, found: int | None = None) -> None:
+    """Compare a decoded array, or what its codec checks instead, with the header.
 
     Args:
-        head: header of the file that was decoded.
+        head: the header of the file.
         array: (C, H, W) what came out.
         here: the environment that decoded it; None: this process, with the recorded number of threads.
+        found: the check of what was decoded; None: the `content_check` of `array`.
 
     Raises:
         DecodeMismatchError: shape, dtype or check differ; names both environments where the file records one.
@@ -99,7 +100,7 @@ def verify_content(head: Header, array: np.ndarray, here: Environment | None = N
         )
     if head.check is None:
         return
-    found = content_check(array)
+    found = content_check(array) if found is None else found
     if found == head.check:
         return
     raise DecodeMismatchError(
