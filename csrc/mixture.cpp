@@ -49,7 +49,7 @@ const uint32_t* logistic_table() { return cdf_table(Family::kLogistic); }
 Mixture::Mixture(const int32_t* mean, const uint8_t* scale, const uint16_t* weight, size_t n, size_t components,
                  int32_t low, int32_t size, Family family)
     : n_(n), weight_(n * components) {
-    if (components < 1 || components > 64) throw ArgumentError("a mixture has 1 to 64 components");
+    if (components < 1 || components > kMaxComponents) throw ArgumentError("a mixture has 1 to 64 components");
     if (size < 1 || size > 32768) throw ArgumentError("a mixture covers 1 to 32768 values");
     if (low < -(1 << 20) || low > 1 << 20) throw ArgumentError("a mixture's lowest value must lie within +-2^20");
     for (size_t i = 0; i < n * components; ++i)
@@ -74,7 +74,7 @@ Mixture::Mixture(const int32_t* mean, const uint8_t* scale, const uint16_t* weig
 
 void MixtureSource::resolve(size_t first, size_t count, Op* ops) {
     const MixtureView& m = mixture_.view();
-    const Cumulative evaluate = cumulative_kernel();
+    const auto interval = mixture_kernels().interval;
     constexpr size_t kBlock = 256;
     int32_t k[kBlock];
     uint32_t from[kBlock], to[kBlock];
@@ -86,50 +86,14 @@ void MixtureSource::resolve(size_t first, size_t count, Op* ops) {
                 throw ArgumentError("symbol " + std::to_string(symbols_[at + i]) + " at position " +
                                     std::to_string(at + i) + " lies outside the mixture's range");
         }
-        evaluate(m, at, k, n, from);
-        for (size_t i = 0; i < n; ++i) ++k[i];
-        evaluate(m, at, k, n, to);
+        interval(m, at, k, n, from, to);
         for (size_t i = 0; i < n; ++i) ops[done + i] = make_op(from[i], to[i] - from[i]);
     }
 }
 
-namespace {
-
-// Binary search for n symbols at once: k and the interval around each slot.
-void find(const MixtureView& m, size_t first, const uint32_t* slot, size_t n, int32_t* k, uint32_t* from, uint32_t* to) {
-    const Cumulative evaluate = cumulative_kernel();
-    int32_t middle[kMaxLanes], end[kMaxLanes];
-    uint32_t value[kMaxLanes];
-    for (size_t i = 0; i < n; ++i) {
-        k[i] = 0;
-        end[i] = m.size;
-        from[i] = 0;
-        to[i] = 65536;
-    }
-    for (int32_t left = m.size; left > 1;) {
-        const int32_t half = left / 2;
-        for (size_t i = 0; i < n; ++i) middle[i] = k[i] + half;
-        evaluate(m, first, middle, n, value);
-        for (size_t i = 0; i < n; ++i) {
-            const bool right = value[i] <= slot[i];
-            k[i] = right ? middle[i] : k[i];
-            from[i] = right ? value[i] : from[i];
-            end[i] = right ? end[i] : middle[i];
-            to[i] = right ? to[i] : value[i];
-        }
-        left -= half;
-    }
-    int32_t gaps = 0;   // sizes that are no power of two can end before the next edge was looked at
-    for (size_t i = 0; i < n; ++i) gaps |= end[i] - k[i] - 1;
-    if (!gaps) return;
-    for (size_t i = 0; i < n; ++i) middle[i] = k[i] + 1;
-    evaluate(m, first, middle, n, to);
-}
-
-}  // namespace
-
 void read_mixture(StreamReader& in, const Mixture& mixture, int32_t* out, size_t first, size_t count) {
     const MixtureView& m = mixture.view();
+    const auto search = mixture_kernels().search;
     uint32_t slot[kMaxLanes], from[kMaxLanes], to[kMaxLanes];
     int32_t k[kMaxLanes];
     for (size_t i = 0; i < count;) {
@@ -140,7 +104,7 @@ void read_mixture(StreamReader& in, const Mixture& mixture, int32_t* out, size_t
                 size_t g = 0;
                 for (; g < wanted && job.word <= job.limit; ++g, i += lanes) {
                     for (size_t l = 0; l < lanes; ++l) slot[l] = static_cast<uint32_t>(job.x[l] & 0xffff);
-                    find(m, first + i, slot, lanes, k, from, to);
+                    search(m, first + i, slot, lanes, k, from, to);
                     for (size_t l = 0; l < lanes; ++l) {
                         uint64_t& x = job.x[l];
                         x = (to[l] - from[l]) * (x >> 16) + slot[l] - from[l];
@@ -155,7 +119,7 @@ void read_mixture(StreamReader& in, const Mixture& mixture, int32_t* out, size_t
             continue;
         }
         slot[0] = in.slot();
-        find(m, first + i, slot, 1, k, from, to);
+        search(m, first + i, slot, 1, k, from, to);
         in.advance(from[0], to[0] - from[0]);
         out[i++] = m.low + k[0];
     }

@@ -3,7 +3,8 @@
     python tools/compare_coders.py [--json] [--case static|indexed64|indexed512|small|rows|parameters|bits|states]
 
 Times are medians of thread CPU time after a warm-up. "over ideal" compares the bytes with the code length under the
-distribution that the data was drawn from. Slow coders get a part of the data.
+distribution that the data was drawn from. Cycles a symbol are at the clock that /proc/cpuinfo gives. Slow coders get a
+part of the data.
 """
 
 from __future__ import annotations
@@ -15,9 +16,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
+from rival_coders import (
+    Job,
+    compressai_lists,
+    compressai_tensors,
+    constriction_bits,
+    constriction_gaussian,
+    constriction_rows,
+    constriction_static,
+    general_purpose,
+    torchac_rows,
+)
 
 from cbench import _core
 from cbench.coding import (
@@ -46,18 +59,6 @@ class Row:
     decode_msym_s: float
     bytes: int
     overhead_percent: float
-
-
-@dataclass(frozen=True)
-class Job:
-    """How one coder does one case, on the first n symbols."""
-
-    coder: str
-    encode: Callable[[int], object]
-    decode: Callable[[object, int], object]
-    size: Callable[[object], int]
-    limit: int
-    ours: bool = False
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -93,147 +94,6 @@ def measure(case: str, jobs: list[Job], symbols: np.ndarray, bits: np.ndarray) -
         _core.choose_kernels(chosen)
 
 
-def compressai_lists(symbols: np.ndarray, index: np.ndarray, tables: Tables, limit: int) -> Job:
-    """CompressAI's coder as its entropy models call it: lists of symbols, indices and tables."""
-    from cbench.nn.torchvision_guard import guard
-
-    guard()
-    from compressai.ans import RansDecoder, RansEncoder
-
-    # Their last symbol is the escape: give it one part of the last symbol's.
-    cdf = [
-        [*row[:size].tolist(), int(row[size]) - 1, int(row[size])]
-        for row, size in zip(tables.cdf, tables.size, strict=True)
-    ]
-    lengths = [len(row) for row in cdf]
-    offsets = tables.offset.tolist()
-
-    def run(n: int) -> bytes:
-        return RansEncoder().encode_with_indexes(symbols[:n].tolist(), index[:n].tolist(), cdf, lengths, offsets)
-
-    def back(data: bytes, n: int) -> list[int]:
-        return RansDecoder().decode_with_indexes(data, index[:n].tolist(), cdf, lengths, offsets)
-
-    return Job("compressai", run, back, len, limit)
-
-
-def compressai_tensors(symbols: np.ndarray, index: np.ndarray, scales: np.ndarray, limit: int) -> list[Job]:
-    """CompressAI's GaussianConditional from tensors to bytes and back, with its coder and with ours under it."""
-    import torch
-
-    from cbench.plugins import compressai as plugin
-
-    from compressai.entropy_models import GaussianConditional  # isort: skip - after the plugin's guard
-
-    model = GaussianConditional(scales.tolist())
-    model.update()
-    y = torch.from_numpy(symbols.astype(np.float32))
-    rows = torch.from_numpy(index.astype(np.int32))
-
-    def jobs(name: str, before: Callable[[], None]) -> Job:
-        def run(n: int) -> list[bytes]:
-            before()
-            return model.compress(y[None, :n], rows[None, :n])
-
-        def back(data: list[bytes], n: int) -> np.ndarray:
-            before()
-            return model.decompress(data, rows[None, :n]).numpy().astype(np.int32)
-
-        return Job(name, run, back, lambda data: len(data[0]), limit)
-
-    return [
-        jobs("compressai tensors", plugin.uninstall),
-        jobs("compressai tensors, our coder", plugin.install),
-    ]
-
-
-def constriction_static(symbols: np.ndarray, p: np.ndarray, limit: int) -> list[Job]:
-    """Its two coders with one categorical model."""
-    import constriction
-
-    stream = constriction.stream
-    model = stream.model.Categorical(p.astype(np.float32), perfect=False)
-    data = symbols.astype(np.int32)
-
-    def ans(n: int) -> np.ndarray:
-        coder = stream.stack.AnsCoder()
-        coder.encode_reverse(data[:n], model)
-        return coder.get_compressed()
-
-    def range_coder(n: int) -> np.ndarray:
-        coder = stream.queue.RangeEncoder()
-        coder.encode(data[:n], model)
-        return coder.get_compressed()
-
-    return [
-        Job("constriction ANS", ans, lambda d, n: stream.stack.AnsCoder(d).decode(model, n), _words, limit),
-        Job(
-            "constriction range", range_coder, lambda d, n: stream.queue.RangeDecoder(d).decode(model, n), _words, limit
-        ),
-    ]
-
-
-def constriction_gaussian(symbols: np.ndarray, sigma: np.ndarray, limit: int) -> list[Job]:
-    """Its Gaussian with a mean and a scale for every symbol."""
-    import constriction
-
-    stream = constriction.stream
-    model = stream.model.QuantizedGaussian(-4096, 4096)
-    data, scale, zero = symbols.astype(np.int32), sigma.astype(np.float64), np.zeros(len(symbols))
-
-    def run(n: int) -> np.ndarray:
-        coder = stream.stack.AnsCoder()
-        coder.encode_reverse(data[:n], model, zero[:n], scale[:n])
-        return coder.get_compressed()
-
-    def back(words: np.ndarray, n: int) -> np.ndarray:
-        return stream.stack.AnsCoder(words).decode(model, zero[:n], scale[:n])
-
-    return [Job("constriction Gaussian", run, back, _words, limit)]
-
-
-def constriction_rows(symbols: np.ndarray, rows: np.ndarray, limit: int) -> list[Job]:
-    """Its categorical model with a row of probabilities for every symbol."""
-    import constriction
-
-    stream = constriction.stream
-    model = stream.model.Categorical(perfect=False)
-    data, p = symbols.astype(np.int32), (rows / rows.sum(1, keepdims=True)).astype(np.float32)
-
-    def run(n: int) -> np.ndarray:
-        coder = stream.stack.AnsCoder()
-        coder.encode_reverse(data[:n], model, p[:n])
-        return coder.get_compressed()
-
-    def back(words: np.ndarray, n: int) -> np.ndarray:
-        return stream.stack.AnsCoder(words).decode(model, p[:n])
-
-    return [Job("constriction rows", run, back, _words, limit)]
-
-
-def constriction_bits(bits: np.ndarray, p1: np.ndarray, limit: int) -> list[Job]:
-    """Its Bernoulli model with a probability for every bit."""
-    import constriction
-
-    stream = constriction.stream
-    model = stream.model.Bernoulli(perfect=False)
-    data, p = bits.astype(np.int32), (p1 / 65536).astype(np.float32)
-
-    def run(n: int) -> np.ndarray:
-        coder = stream.queue.RangeEncoder()
-        coder.encode(data[:n], model, p[:n])
-        return coder.get_compressed()
-
-    def back(words: np.ndarray, n: int) -> np.ndarray:
-        return stream.queue.RangeDecoder(words).decode(model, p[:n])
-
-    return [Job("constriction Bernoulli", run, back, _words, limit)]
-
-
-def _words(data: np.ndarray) -> int:
-    return 4 * len(data)
-
-
 def _static(name: str, n: int) -> Iterator[Row]:
     rng = np.random.default_rng(0)
     p = np.exp(-np.abs(np.arange(256) - 128) / 8.0)
@@ -242,7 +102,11 @@ def _static(name: str, n: int) -> Iterator[Row]:
     tables = Tables.from_pmf(p)
     index = np.zeros(len(symbols), np.int32)
     ours = Job("cbench", lambda n: encode(symbols[:n], tables), lambda d, n: decode(d, tables), len, n, True)
-    others = [compressai_lists(symbols, index, tables, 1_000_000), *constriction_static(symbols, p, 1_000_000)]
+    others = [
+        compressai_lists(symbols, index, tables, 1_000_000),
+        *constriction_static(symbols, p, 1_000_000),
+        *general_purpose(symbols, 1_000_000),
+    ]
     yield from measure(name, [ours, *others], symbols, -np.log2(p)[symbols])
 
 
@@ -334,7 +198,8 @@ def case_rows() -> Iterator[Row]:
         250_000,
         True,
     )
-    yield from measure("rows", [ours, *constriction_rows(symbols, rows, 100_000)], symbols, bits)
+    others = [*constriction_rows(symbols, rows, 100_000), *torchac_rows(symbols, rows, 100_000)]
+    yield from measure("rows", [ours, *others], symbols, bits)
 
 
 def case_parameters() -> Iterator[Row]:
@@ -386,10 +251,19 @@ def _states(alphabet: int, offsets: list[tuple[int, int, int]]) -> Iterator[Row]
 CASES = {name.removeprefix("case_"): case for name, case in globals().items() if name.startswith("case_")}
 
 
+@cache
+def gigahertz() -> float:
+    """The processor's clock, or nan where the system does not say."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return max((float(line.split(":")[1]) / 1000 for line in lines if line.startswith("cpu MHz")), default=float("nan"))
+
+
 def text(rows: list[Row]) -> str:
     """A table for the console; ratios are to our fastest kernels in the same case."""
     lines = [
-        f"{'case':16} {'coder':30} {'kernels':9} {'encode':>8} {'decode':>8}  {'ratio':>13} {'bytes':>10} over ideal"
+        f"{'case':16} {'coder':30} {'kernels':9} {'encode':>8} {'decode':>8}  {'cycles':>13} {'ratio':>13} "
+        f"{'bytes':>10} over ideal"
     ]
     for row in rows:
         best = [r for r in rows if r.case == row.case and r.coder == "cbench"][-1]
@@ -398,8 +272,17 @@ def text(rows: list[Row]) -> str:
         over = f"{row.overhead_percent:.4f} %"
         if row.bytes < 10_000:
             over = f"{row.bytes - row.bytes / (1 + row.overhead_percent / 100):.1f} bytes"
-        lines.append(f"{row.case:16} {row.coder:30} {row.kernels:9} {speeds}  {ratio:>13} {row.bytes:10,} {over}")
-    return "\n".join([*lines, "encode, decode: million symbols a second, one thread; ratio: our fastest to this one"])
+        cycles = f"{1e3 * gigahertz() / row.encode_msym_s:.1f} / {1e3 * gigahertz() / row.decode_msym_s:.1f}"
+        lines.append(
+            f"{row.case:16} {row.coder:30} {row.kernels:9} {speeds}  {cycles:>13} {ratio:>13} {row.bytes:10,} {over}"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "encode, decode: million symbols a second, one thread; ratio: our fastest to this one; "
+            f"cycles a symbol at {gigahertz():.2f} GHz",
+        ]
+    )
 
 
 def main() -> int:

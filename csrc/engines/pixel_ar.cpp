@@ -5,7 +5,7 @@
 #include <string>
 
 #include "mixture.hpp"
-#include "simd/mixture_loop.hpp"
+#include "simd/mixture_value.hpp"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -198,7 +198,7 @@ void PixelModel::distribution(Multiply multiply, int colour, const int16_t* feat
     uint32_t total = 0;
     for (int k = 0; k < mixtures_; ++k) {
         const int32_t less = sum[heaviest] - sum[k];
-        to.weight[k] = less < 16 * 15 ? static_cast<uint32_t>(kInverse[less & 15]) >> (less >> 4) : 0;
+        to.weight[k] = less < 16 * 15 ? kInverse[less & 15] >> (less >> 4) : 0;
         total += to.weight[k];
     }
     uint32_t rest = 65536;
