@@ -29,6 +29,7 @@ from rival_coders import (
     constriction_rows,
     constriction_static,
     general_purpose,
+    position_loop,
     torchac_rows,
 )
 
@@ -223,7 +224,10 @@ def case_bits() -> Iterator[Row]:
 
 
 def case_states() -> Iterator[Row]:
-    """Finite-state coding of 1,000 pictures of 2 x 16 x 16 symbols: order 1 with 256 symbols, order 2 with 64."""
+    """Finite-state coding of 1,000 pictures of 2 x 16 x 16 symbols: order 1 with 256 symbols, order 2 with 64.
+
+    CompressAI's coder cannot look up contexts while it decodes; it is given those of all symbols.
+    """
     for alphabet, offsets in ((256, [(0, -1, 0)]), (64, [(0, -1, 0), (0, 0, -1)])):
         yield from _states(alphabet, offsets)
 
@@ -235,17 +239,22 @@ def _states(alphabet: int, offsets: list[tuple[int, int, int]]) -> Iterator[Row]
     p /= p.sum(1, keepdims=True)
     tables = StateTables(np.rint(p * (1 << 24)).astype(np.int64), np.arange(2 * contexts).reshape(2, -1), offsets)
     cumulative = np.cumsum(p, 1)
-    symbols, bits = np.zeros(shape, np.int32), np.zeros(shape)
+    symbols, bits, rows = np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, np.int32)
     for y, x, c in np.ndindex(shape[2], shape[3], shape[1]):
         row = np.full(shape[0], c)
         for dc, dy, dx in offsets:
             at = (c + dc, y + dy, x + dx)
             row = row * (alphabet + 1) + (symbols[:, at[0], at[1], at[2]] + 1 if min(at) >= 0 else 0)
         drawn = np.minimum((cumulative[row] < rng.random(shape[0])[:, None]).sum(1), alphabet - 1)
-        symbols[:, c, y, x], bits[:, c, y, x] = drawn, -np.log2(p[row, drawn])
+        symbols[:, c, y, x], bits[:, c, y, x], rows[:, c, y, x] = drawn, -np.log2(p[row, drawn]), row
     flat = symbols.reshape(-1)
+    single = Tables.from_weights(np.rint(p * (1 << 24)).astype(np.uint32) + 1)
     ours = Job("cbench", lambda n: tables.encode(symbols), lambda d, n: tables.decode(d, shape), len, len(flat), True)
-    yield from measure(f"states O{len(offsets)} K={alphabet}", [ours], flat, bits.reshape(-1))
+    others = [
+        position_loop(symbols, rows, single, alphabet, offsets),
+        compressai_lists(flat, rows.reshape(-1), single, 100_000, "compressai, contexts given"),
+    ]
+    yield from measure(f"states O{len(offsets)} K={alphabet}", [ours, *others], flat, bits.reshape(-1))
 
 
 CASES = {name.removeprefix("case_"): case for name, case in globals().items() if name.startswith("case_")}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cbench.coding import Tables
+from cbench.coding import DecodeIO, EncodeIO, Tables
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Job:
     ours: bool = False
 
 
-def compressai_lists(symbols: np.ndarray, index: np.ndarray, tables: Tables, limit: int) -> Job:
+def compressai_lists(
+    symbols: np.ndarray, index: np.ndarray, tables: Tables, limit: int, name: str = "compressai"
+) -> Job:
     """CompressAI's coder as its entropy models call it: lists of symbols, indices and tables."""
     from cbench.nn.torchvision_guard import guard
 
@@ -44,7 +46,7 @@ def compressai_lists(symbols: np.ndarray, index: np.ndarray, tables: Tables, lim
     def back(data: bytes, n: int) -> list[int]:
         return RansDecoder().decode_with_indexes(data, index[:n].tolist(), cdf, lengths, offsets)
 
-    return Job("compressai", run, back, len, limit)
+    return Job(name, run, back, len, limit)
 
 
 def compressai_tensors(symbols: np.ndarray, index: np.ndarray, scales: np.ndarray, limit: int) -> list[Job]:
@@ -206,6 +208,37 @@ def torchac_rows(symbols: np.ndarray, rows: np.ndarray, limit: int) -> list[Job]
             limit,
         )
     ]
+
+
+def position_loop(
+    symbols: np.ndarray, rows: np.ndarray, tables: Tables, alphabet: int, offsets: list[tuple[int, int, int]]
+) -> Job:
+    """Our own coder in a Python loop over positions, all pictures at once: what finite-state coding does without C++.
+
+    Symbols and rows of tables are (B, C, H, W).
+    """
+    b, c, h, w = symbols.shape
+    contexts = (alphabet + 1) ** len(offsets)
+    positions = [(z, y, x) for y in range(h) for x in range(w) for z in range(c)]
+
+    def run(_: int) -> bytes:
+        io = EncodeIO()
+        for z, y, x in positions:
+            io.code(tables, rows[:, z, y, x], symbols[:, z, y, x])
+        return io.finish()
+
+    def back(data: bytes, _: int) -> np.ndarray:
+        io, out = DecodeIO(data), np.zeros(symbols.shape, np.int32)
+        for z, y, x in positions:
+            row = np.zeros(b, np.int32)
+            for dz, dy, dx in offsets:
+                at = (z + dz, y + dy, x + dx)
+                row = row * (alphabet + 1) + (out[:, at[0], at[1], at[2]] + 1 if min(at) >= 0 else 0)
+            out[:, z, y, x] = io.code(tables, row + z * contexts)
+        io.finish()
+        return out.reshape(-1)
+
+    return Job("cbench, Python loop", run, back, len, symbols.size)
 
 
 def _words(data: np.ndarray) -> int:
