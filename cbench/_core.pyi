@@ -66,15 +66,28 @@ class Decoder:
     def pixels(self, model: PixelModel, biases: NDArray[np.int16], picture: NDArray[np.uint8], first: int) -> None: ...
     def finish(self) -> None: ...
 
+class LineNetwork:
+    def __init__(
+        self,
+        features: int,
+        encoder_layers: int,
+        line_blocks: int,
+        band_blocks: int,
+        decoder_layers: int,
+        tensors: dict[str, NDArray[np.float32]],
+    ) -> None: ...
+
 class RlsEncoder:
     def __init__(
         self,
-        experts: list[tuple[int, float, int, int, int]],
+        experts: list[tuple[int, float, int, int, int, bool]],
         bands: int,
         columns: int,
         low: int,
         high: int,
         delta: int,
+        network: LineNetwork | None = None,
+        threads: int = 1,
     ) -> None: ...
     def encode(self, lines: NDArray[np.int32]) -> tuple[bytes, NDArray[np.int32]]: ...
     def finish(self) -> bytes: ...
@@ -82,12 +95,14 @@ class RlsEncoder:
 class RlsDecoder:
     def __init__(
         self,
-        experts: list[tuple[int, float, int, int, int]],
+        experts: list[tuple[int, float, int, int, int, bool]],
         bands: int,
         columns: int,
         low: int,
         high: int,
         delta: int,
+        network: LineNetwork | None = None,
+        threads: int = 1,
     ) -> None: ...
     def feed(self, data: bytes, last: bool) -> None: ...
     def decode(self, limit: int) -> NDArray[np.int32]: ...

@@ -52,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("-o", "--output", metavar="OUT", help="file, or folder that mirrors the inputs")
     verb.add_argument("--codec", metavar="NAME", help="see `cbench list`; without it, one is chosen by the input")
     verb.add_argument("--delta", metavar="K", type=_natural, default=0, help="allow errors up to K (default 0)")
+    scale = verb.add_mutually_exclusive_group()
+    scale.add_argument("--complexity", metavar="L", type=_natural, help="level of a scalable codec, 0 (most) to 7")
+    scale.add_argument("--max-kmac", metavar="N", type=float, help="its best structure within N KMAC a pixel")
+    scale.add_argument("--max-ms", metavar="N", type=float, help="its best structure within N ms on this machine")
     _coding_options(verb)
 
     verb = _verb(verbs, "decompress", "bring files back in the format they had", _decompress)
@@ -104,7 +108,16 @@ def _natural(text: str) -> int:
 def _compress(options: argparse.Namespace) -> int:
     from cbench import files, transcode
 
-    settings = transcode.Settings(options.codec, options.weights, options.delta, options.threads, options.force)
+    settings = transcode.Settings(
+        options.codec,
+        options.weights,
+        options.delta,
+        options.threads,
+        options.force,
+        options.complexity,
+        options.max_kmac,
+        options.max_ms,
+    )
     jobs = _jobs(options.inputs, options.output, files.find)
     short = [job.folder / (job.source.stem + transcode.SUFFIX) for job in jobs]
 

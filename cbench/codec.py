@@ -63,3 +63,14 @@ class NearLossless(Protocol):
     """A codec that can bound its error on request."""
 
     def with_max_error(self, delta: int) -> Codec: ...
+
+
+@runtime_checkable
+class Scalable(Protocol):
+    """A codec with one set of weights for many complexities; each method gives a codec that compresses differently."""
+
+    def with_complexity(self, level: int) -> Codec: ...
+
+    def with_max_kmac(self, limit: float) -> Codec: ...
+
+    def with_max_ms(self, limit: float, shape: tuple[int, int]) -> Codec: ...

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cbench import files, zoo
-from cbench.codec import Codec, NearLossless
+from cbench.codec import Codec, NearLossless, Scalable
 from cbench.coding.archive import describe_archive, is_archive
 from cbench.coding.container import describe, is_container
 from cbench.coding.envelope import unwrap, wrap
@@ -58,6 +58,12 @@ class Settings:
     threads: int = 1
     force: bool = False
     """Overwrite."""
+    complexity: int | None = None
+    """Level of a `Scalable` codec, 0 the most complex; at most one of the three is set."""
+    max_kmac: float | None = None
+    """Thousands of multiply-adds a pixel that encoder and decoder may take together."""
+    max_ms: float | None = None
+    """Milliseconds that they may take on this machine, as predicted."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +228,8 @@ def _codec_for(array: np.ndarray, settings: Settings) -> Codec:
     """The codec that was asked for, with its error bound."""
     name = settings.codec or zoo.default_codec(array)
     codec = zoo.load_codec(name, settings.weights, threads=settings.threads)
+    if (settings.complexity, settings.max_kmac, settings.max_ms) != (None, None, None):
+        codec = _scaled(codec, array, settings)
     if settings.delta == 0:
         return codec
     if not settings.codec and not isinstance(codec, NearLossless):
@@ -229,6 +237,17 @@ def _codec_for(array: np.ndarray, settings: Settings) -> Codec:
     if not isinstance(codec, NearLossless):
         raise UnsupportedInputError(f"codec {name} has no near-lossless mode; leave --delta out")
     return codec.with_max_error(settings.delta)
+
+
+def _scaled(codec: Codec, array: np.ndarray, settings: Settings) -> Codec:
+    """The codec at the complexity that was asked for."""
+    if not isinstance(codec, Scalable):
+        raise UnsupportedInputError(f"codec {codec.name} has one complexity; leave --complexity and --max-... out")
+    if settings.complexity is not None:
+        return codec.with_complexity(settings.complexity)
+    if settings.max_kmac is not None:
+        return codec.with_max_kmac(settings.max_kmac)
+    return codec.with_max_ms(settings.max_ms or 0, (array.shape[1], array.shape[2]))
 
 
 def _check_suffix(target: Path, codec: str) -> None:

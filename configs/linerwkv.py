@@ -15,7 +15,7 @@ from cbench.bench.config import RUN_WEIGHTS, CodecSpec, DataSpec, Experiment, Me
 from cbench.codec import Sample
 from cbench.data import envi_folder, hyspecnet, samples
 from cbench.models.ccsds123.codec import ccsds123
-from cbench.models.linerwkv import LineRwkvTraining, build, module
+from cbench.models.linerwkv import LineRwkvTraining, build, build_pipeline, module
 from cbench.models.linerwkv.config import SIZES, l, m, s, tiny, xs
 
 WEIGHTS = Path("data/weights/linerwkv")
@@ -45,6 +45,24 @@ def _network(size: str, max_error: int | None = None, weights: str | None = None
     )
 
 
+def _pipeline(size: str, max_error: int | None = None, weights: str | None = None) -> CodecSpec:
+    """The paper's pipeline: the network's rounded predictions and the standard's Golomb coder."""
+    spec = _network(size, max_error, weights)
+    return replace(
+        spec,
+        codec=f"{spec.codec}-ccsds",
+        label=f"{spec.label} pipeline",
+        build=partial(build_pipeline, size),
+        series=f"{spec.series} pipeline",
+    )
+
+
+def _adaptive(max_error: int | None = None) -> CodecSpec:
+    """The same experts without a network: what is left is what the network adds."""
+    label = "rls.e5" + (f" error {max_error}" if max_error else "")
+    return CodecSpec(codec="rls.e5", label=label, max_error=max_error, series="rls.e5")
+
+
 def _standard(max_error: int | None = None) -> CodecSpec:
     """CCSDS 123.0-B-2."""
     label = "CCSDS 123" + (f" error {max_error}" if max_error else "")
@@ -56,18 +74,26 @@ def sizes() -> Experiment:
     return Experiment(
         name="linerwkv-sizes",
         description="Published LineRWKV weights of all sizes, lossless, on cubes of two sensors.",
-        codecs=(*(_network(size) for size in SIZES), _standard(), *peers.cubes()),
+        codecs=(
+            *(_network(size) for size in SIZES),
+            *(_pipeline(size) for size in SIZES),
+            _adaptive(),
+            _standard(),
+            *peers.cubes(),
+        ),
         data=(TEST,),
     )
 
 
 def bounds() -> Experiment:
     """Near-lossless coding under the paper's nine bounds, every size beside the standard."""
-    curves = tuple(_network(size, bound) for size in SIZES for bound in PAPER_BOUNDS)
+    networks = tuple(_network(size, bound) for size in SIZES for bound in PAPER_BOUNDS)
+    pipelines = tuple(_pipeline(size, bound) for size in SIZES for bound in PAPER_BOUNDS)
+    standards = tuple(peer(bound) for peer in (_adaptive, _standard) for bound in PAPER_BOUNDS)
     return Experiment(
         name="linerwkv-bounds",
         description="Rates under the paper's bounds of the absolute error.",
-        codecs=(*curves, *(_standard(bound) for bound in PAPER_BOUNDS)),
+        codecs=(*networks, *pipelines, *standards),
         data=(TEST,),
         measure=Measure(psnr=True),
     )
@@ -84,7 +110,13 @@ def transfer() -> Experiment:
         name="linerwkv-transfer",
         description="Published weights (EnMAP) on AVIRIS cubes, lossless and with error 5.",
         codecs=tuple(
-            spec for bound in (0, 5) for spec in (_network("xs", bound), _network("s", bound), _standard(bound))
+            spec
+            for bound in (0, 5)
+            for spec in (
+                *(kind(size, bound) for kind in (_network, _pipeline) for size in ("xs", "s")),
+                _adaptive(bound),
+                _standard(bound),
+            )
         ),
         data=(DataSpec(source=envi_folder.hyperspectral_validation, name="AVIRIS urban"), TEST),
     )
@@ -95,7 +127,11 @@ def throughput() -> Experiment:
     return Experiment(
         name="linerwkv-throughput",
         description="Speed of the line engine on a 64 x 64 cube of 100 bands.",
-        codecs=(*(_network(size) for size in SIZES), _standard()),
+        codecs=(
+            *(kind(size) for kind in (_network, _pipeline) for size in SIZES),
+            _adaptive(),
+            _standard(),
+        ),
         data=(DataSpec(source=speed_cube, name="synthetic 64 x 64 x 100"),),
         measure=Measure(repeats=3),
     )
@@ -111,7 +147,7 @@ def _train(size: str) -> Experiment:
     return Experiment(
         name=f"linerwkv-train-{size}",
         description=f"LineRWKV-{size.upper()} trained on HySpecNet-11k with the published recipe.",
-        codecs=(_network(size, weights=RUN_WEIGHTS), _standard()),
+        codecs=(_network(size, weights=RUN_WEIGHTS), _pipeline(size, weights=RUN_WEIGHTS), _adaptive(), _standard()),
         data=(HYSPECNET_TEST,),
         train=TrainSpec(
             module=module,
@@ -149,24 +185,30 @@ def train_l() -> Experiment:
 
 
 def _train_cubes(size: str) -> Experiment:
-    shape, _, positions, first, last, _ = RECIPES[size]
+    shape = RECIPES[size][0]
     return Experiment(
         name=f"linerwkv-cubes-{size}",
         description=f"LineRWKV-{size.upper()} trained from scratch on four cubes, one EnMAP and three AVIRIS.",
-        codecs=(_network(size, weights=RUN_WEIGHTS), replace(_network(size), label="published weights"), _standard()),
+        codecs=(
+            _network(size, weights=RUN_WEIGHTS),
+            _pipeline(size, weights=RUN_WEIGHTS),
+            replace(_network(size), label="published weights"),
+            replace(_pipeline(size), label="published weights, pipeline"),
+            _adaptive(),
+            _standard(),
+        ),
         data=(TEST,),
         train=TrainSpec(
             module=module,
-            config=LineRwkvTraining(
-                model=shape(), positions=positions, bands=32, final_lr=last / first, codec_loss=True
-            ),
+            config=LineRwkvTraining(model=shape(), positions=16, bands=32, final_lr=0.002, codec_loss=True),
             data=DataSpec(source=envi_folder.hyperspectral_train, name="training cubes"),
             validation=DataSpec(source=envi_folder.hyperspectral_validation, name="AVIRIS urban"),
-            steps=20_000,
+            steps=4000,
             batch_size=1,
-            lr=1e-3,
-            ema=0.999,
-            validate_every=1000,
+            lr=1.5e-3,
+            crop=64,
+            ema=0.99,
+            validate_every=500,
         ),
     )
 

@@ -8,17 +8,24 @@ from dataclasses import replace
 from cbench.bench import peers
 from cbench.bench.config import CodecSpec, DataSpec, Experiment, Measure
 from cbench.data import envi_folder, samples
+from cbench.models.ccsds123.codec import ccsds123
 
 NAMES = ("rls.fast", "rls.e5", "rls.slow")
-DELTAS = (1, 2, 5, 10, 20)
+DELTAS = (1, 2, 3, 4, 5, 10, 20, 40)
+
+
+def _standard(delta: int = 0) -> CodecSpec:
+    """CCSDS 123.0-B-2."""
+    label = "CCSDS 123" + (f" error {delta}" if delta else "")
+    return CodecSpec(codec="ccsds123", label=label, build=ccsds123, max_error=delta, series="CCSDS 123")
 
 
 def lossless() -> Experiment:
     """All experts on the EnMAP and AVIRIS cubes of the test set; a minute on one core."""
     return Experiment(
         name="rls-lossless",
-        description="Lossless coding of hyperspectral cubes: adaptive experts and picture codecs band by band.",
-        codecs=(*(CodecSpec(codec=name) for name in NAMES), *peers.cubes()),
+        description="Lossless coding of hyperspectral cubes: adaptive experts, the standard, picture codecs.",
+        codecs=(*(CodecSpec(codec=name) for name in NAMES), _standard(), *peers.cubes()),
         data=(DataSpec(source=envi_folder.hyperspectral_test, name="hyperspectral"),),
     )
 
@@ -48,8 +55,8 @@ def near_lossless() -> Experiment:
     ]
     return Experiment(
         name="rls-near-lossless",
-        description="Near-lossless coding of hyperspectral cubes: adaptive experts and JPEG-LS band by band.",
-        codecs=(*ours, *near),
+        description="Near-lossless coding of hyperspectral cubes: adaptive experts, the standard, JPEG-LS.",
+        codecs=(*ours, *(_standard(delta) for delta in DELTAS), *near),
         data=(DataSpec(source=envi_folder.hyperspectral_test, name="hyperspectral"),),
         measure=Measure(psnr=True),
     )
@@ -62,7 +69,7 @@ def config() -> Experiment:
     return Experiment(
         name="rls-offline",
         description="Adaptive experts and picture codecs on a synthetic hyperspectral cube.",
-        codecs=(*ours, *near, *peers.cubes(max_errors=(1, 2, 5))),
+        codecs=(*ours, *near, *(_standard(delta) for delta in (0, 1, 2, 5)), *peers.cubes(max_errors=(1, 2, 5))),
         data=(DataSpec(source=samples.cube, name="synthetic cube"),),
         measure=Measure(psnr=True),
     )

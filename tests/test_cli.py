@@ -19,7 +19,10 @@ from cbench.coding.envelope import unwrap, wrap
 from cbench.errors import CbenchError
 
 FLAGS = {
-    "compress": {"-o", "--output", "--codec", "--delta", "--weights", "--threads", "--force"},
+    "compress": {
+        *("-o", "--output", "--codec", "--delta", "--weights", "--threads", "--force"),
+        *("--complexity", "--max-kmac", "--max-ms"),
+    },
     "decompress": {"-o", "--output", "--weights", "--threads", "--force"},
     "info": {"--json"},
     "verify": {"--weights", "--threads"},

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from cbench import _core  # noqa: E402
 from cbench.coding import golomb  # noqa: E402
 from cbench.models.linerwkv import checkpoint, config  # noqa: E402
-from cbench.models.linerwkv.codec import core_network  # noqa: E402
 from cbench.models.linerwkv.network import LineRwkv  # noqa: E402
+from cbench.models.linerwkv.pipeline import core_network  # noqa: E402
 from cbench.models.linerwkv.train import LineRwkvModule, columns_error  # noqa: E402
 from cbench.models.linerwkv.wkv import empty_state, wkv, wkv_scan, wkv_step  # noqa: E402
 

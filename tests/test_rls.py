@@ -11,7 +11,7 @@ from cbench import _core
 from cbench.codec import Codec, NearLossless
 from cbench.coding.container import payload_size, unpack
 from cbench.errors import BitstreamError, CbenchError, ConfigError, UnsupportedInputError, WrongModelError
-from cbench.models.rls import Expert, LineDecoder, LineEncoder, RlsCodec, RlsConfig, recover
+from cbench.models.rls import Expert, Experts, LineDecoder, LineEncoder, RlsCodec, recover
 from cbench.models.rls import config as configs
 
 FAST = RlsCodec("rls.fast", configs.fast())
@@ -247,14 +247,14 @@ def test_the_coder_refuses_any_bytes_without_crashing():
 
 
 def test_configurations():
-    mine = RlsCodec("rls.fast", RlsConfig((Expert(3, 0.995, spatial=8, near=3),)))
+    mine = RlsCodec("rls.fast", Experts((Expert(3, 0.995, spatial=8, near=3),)))
     array = cube()
     assert np.array_equal(mine.decompress(mine.compress(array)), array)
     for wrong in ({"bands": 0}, {"bands": 81}, {"forgetting": 0.5}, {"own": 5}):
         with pytest.raises(ConfigError):
             Expert(**{"bands": 3, "forgetting": 0.99, **wrong})
     with pytest.raises(ConfigError, match="1 to 6"):
-        RlsConfig(())
+        Experts(())
     with pytest.raises(ConfigError, match="block"):
         FAST.with_block(-1)
     for array in (np.zeros((2, 3, 4), np.int32), np.zeros((2, 3, 4)), np.zeros((3, 4), np.uint16)):

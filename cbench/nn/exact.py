@@ -169,6 +169,72 @@ def interleave(phases: Tensor) -> Tensor:
     return out.view(b, 2 * h - 2, 2 * w - 2, c)
 
 
+class ExactUpsampling(ExactProduct):
+    """Transposed convolution of size 5, stride 2, padding 2, output padding 1: twice the size, as one product.
+
+    The output pixel (2i + a, 2j + b) sees inputs (i + 1 - u, j + 1 - v) through kernel element (2u + a, 2v + b), where
+    the kernel has one; so all four phases are made from 3x3 windows of the input, padded by one.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, grid: Grid, *, dtype: torch.dtype = torch.float64) -> None:
+        """`weight` (I, O, 5, 5) and `bias` (O) as in `torch.nn.ConvTranspose2d`."""
+        inputs, outputs = weight.shape[:2]
+        taps = functional.pad(weight, (0, 1, 0, 1)).reshape(inputs, outputs, 3, 2, 3, 2).flip(2, 4)
+        matrix = taps.permute(2, 4, 0, 3, 5, 1).reshape(9 * inputs, 4 * outputs)
+        super().__init__(matrix, None if bias is None else bias.repeat(4), grid, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, I) -> (B, 2H, 2W, O)."""
+        b, h, w, _ = x.shape
+        phases = self.windowed(pad(x, 1), 3).view(b, h, w, 2, 2, -1)
+        return phases.transpose(2, 3).reshape(b, 2 * h, 2 * w, -1)
+
+
+def leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor:
+    """Integers below 2^37 in magnitude -> max(x, slope x), exact integers in units 2^16 times finer; `snap` follows."""
+    return torch.maximum(x * 65536, x * round(slope * 65536))
+
+
+class ExactStack(nn.Module):
+    """Convolutions with ReLU or LeakyReLU between them, from one grid to the same grid."""
+
+    def __init__(self, layers: nn.Sequential, grid: Grid) -> None:
+        """Take over `Conv2d` (odd size, stride 1, "same"), `ConvTranspose2d` (5, stride 2), `ReLU` and `LeakyReLU`.
+
+        Raises:
+            ConfigError: another layer, or weights that are too large for exact sums.
+        """
+        super().__init__()
+        self.grid = grid
+        self.layers = nn.ModuleList()
+        self.slopes: list[float | None] = []
+        """Of the activation behind each layer; 0: ReLU; None: no activation."""
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d) and layer.stride == (1, 1):
+                self.layers.append(ExactConv2d(layer.weight, layer.bias, grid))
+                self.slopes.append(None)
+            elif isinstance(layer, nn.ConvTranspose2d) and (layer.kernel_size, layer.stride) == ((5, 5), (2, 2)):
+                self.layers.append(ExactUpsampling(layer.weight, layer.bias, grid))
+                self.slopes.append(None)
+            elif isinstance(layer, nn.ReLU | nn.LeakyReLU) and self.slopes and self.slopes[-1] is None:
+                self.slopes[-1] = getattr(layer, "negative_slope", 0.0)
+            else:
+                raise ConfigError(f"there is no exact form of {layer}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) integers on the grid, float64 -> (B, H', W', C') likewise."""
+        for layer, slope in zip(self.layers, self.slopes, strict=True):
+            x = layer(x)
+            shift = layer.bits - self.grid.bits
+            if slope == 0:
+                x = x.clamp_min_(0)
+            elif slope is not None:
+                # Back to the grid first: the finer units of the slope need room.
+                x, shift = leaky_relu(snap(x, shift, self.grid), slope), 16
+            x = snap(x, shift, self.grid)
+        return x
+
+
 def fold_batch_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """The factor and the offset (C), float64, that replace a batch norm in evaluation mode: y = x * factor + offset."""
     factor = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()

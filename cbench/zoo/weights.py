@@ -40,6 +40,34 @@ class Weights:
 
 
 SHIPPED: dict[str, Weights] = {
+    "arib_bps.cifar10": Weights(
+        codec="arib_bps.cifar10",
+        file="arib_bps-cifar10.safetensors",
+        paper="Learned Lossless Image Compression based on Bit Plane Slicing, CVPR 2024",
+        trained_on="CIFAR-10, training split",
+        licence="MIT",
+    ),
+    "arib_bps.pyramid": Weights(
+        codec="arib_bps.pyramid",
+        file="arib_bps-pyramid.safetensors",
+        paper="beside: Learned Lossless Image Compression based on Bit Plane Slicing, CVPR 2024",
+        trained_on="CIFAR-10, photographs, ImageNet photographs at 64x64; training splits",
+        licence="MIT",
+    ),
+    "basic.photos-1": Weights(
+        codec="basic.photos-1",
+        file="basic-photos-1.safetensors",
+        paper="BaSIC: BayesNet Structure Learning for Computational Scalable Neural Image Compression, ECCV 2024",
+        trained_on="119 photographs, training split",
+        licence="MIT",
+    ),
+    "basic.photos-3": Weights(
+        codec="basic.photos-3",
+        file="basic-photos-3.safetensors",
+        paper="BaSIC: BayesNet Structure Learning for Computational Scalable Neural Image Compression, ECCV 2024",
+        trained_on="119 photographs, training split",
+        licence="MIT",
+    ),
     "fsar.ar": Weights(
         codec="fsar.ar",
         file="fsar-ar.safetensors",
@@ -52,6 +80,34 @@ SHIPPED: dict[str, Weights] = {
         file="fsar-cifar10.safetensors",
         paper="Finite-State Autoregressive Entropy Coding, ICLR 2024",
         trained_on="CIFAR-10, training split",
+        licence="MIT",
+    ),
+    "linerwkv.xs": Weights(
+        codec="linerwkv.xs",
+        file="linerwkv-xs.safetensors",
+        paper="Onboard deep lossless and near-lossless predictive coding of hyperspectral images, TGRS 2024",
+        trained_on="three AVIRIS cubes and one EnMAP cube, training split",
+        licence="MIT",
+    ),
+    "tbtc.conv-xs-1": Weights(
+        codec="tbtc.conv-xs-1",
+        file="tbtc-conv-xs-1.safetensors",
+        paper="Transformer-based Transform Coding, ICLR 2022",
+        trained_on="photographs, training split",
+        licence="MIT",
+    ),
+    "tbtc.conv-xs-2": Weights(
+        codec="tbtc.conv-xs-2",
+        file="tbtc-conv-xs-2.safetensors",
+        paper="Transformer-based Transform Coding, ICLR 2022",
+        trained_on="photographs, training split",
+        licence="MIT",
+    ),
+    "tbtc.conv-xs-3": Weights(
+        codec="tbtc.conv-xs-3",
+        file="tbtc-conv-xs-3.safetensors",
+        paper="Transformer-based Transform Coding, ICLR 2022",
+        trained_on="photographs, training split",
         licence="MIT",
     ),
 }

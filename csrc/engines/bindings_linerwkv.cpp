@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "linerwkv.hpp"
+#include "linerwkv_coder.hpp"
 
 namespace py = pybind11;
 using namespace cbench;

@@ -1,20 +1,20 @@
 // Python sees the adaptive hyperspectral engine through this file: whole lines in, bytes out, and back.
 #include "../bindings.hpp"
-#include "rls.hpp"
+#include "block_coder.hpp"
 
 namespace cbench {
 
 namespace {
 
-using Experts = std::vector<std::tuple<int, double, int, int, int>>;
+using Experts = std::vector<std::tuple<int, double, int, int, int, bool>>;
 
 rls::Config make_config(const Experts& experts, int64_t bands, int64_t columns, int32_t low, int32_t high,
                         int32_t delta) {
     if (bands < 1 || columns < 1 || bands > 1 << 20 || columns > 1 << 28)
         throw ArgumentError("a cube has at least one band and one column, and a line of it fits the memory");
     rls::Config c;
-    for (const auto& [previous, forgetting, spatial, near, own] : experts)
-        c.experts.push_back({previous, forgetting, spatial, near, own});
+    for (const auto& [previous, forgetting, spatial, near, own, network] : experts)
+        c.experts.push_back({previous, forgetting, spatial, near, own, network});
     c.bands = static_cast<int>(bands);
     c.columns = static_cast<int>(columns);
     c.low = low;
@@ -26,7 +26,8 @@ rls::Config make_config(const Experts& experts, int64_t bands, int64_t columns, 
 // One independent block of lines -> bytes, as they become final.
 class RlsEncoder {
   public:
-    explicit RlsEncoder(const rls::Config& config) : config_(config), engine_(config) {}
+    RlsEncoder(const rls::Config& config, std::shared_ptr<LineNetwork> network, int threads)
+        : config_(config), block_(config, std::move(network), threads) {}
 
     // Lines (T, bands, columns) -> (final bytes, the lines as the decoder will give them).
     std::pair<py::bytes, py::array_t<int32_t>> encode(const Array<int32_t>& lines) {
@@ -42,13 +43,11 @@ class RlsEncoder {
         {
             py::gil_scoped_release release;
             std::copy_n(in, lines.size(), row);
-            for (size_t t = 0; t < count; ++t) {
-                for (int z = 0; z < config_.bands; ++z, row += config_.columns) {
-                    make_room();
-                    engine_.encode_row(z, row, nullptr, coder_);
-                    used_ = static_cast<size_t>(coder_.out - bytes_.data());
-                }
-                engine_.end_line();
+            const size_t area = static_cast<size_t>(config_.bands) * static_cast<size_t>(config_.columns);
+            for (size_t t = 0; t < count; ++t, row += area) {
+                make_room();
+                block_.encode_line(row, coder_);
+                used_ = static_cast<size_t>(coder_.out - bytes_.data());
             }
         }
         size_t ready = used_;
@@ -63,13 +62,13 @@ class RlsEncoder {
         used_ = static_cast<size_t>(coder_.out - bytes_.data());
         const py::bytes out = take(used_);
         coder_ = RangeState{};
-        engine_.reset();
+        block_.reset();
         return out;
     }
 
   private:
     void make_room() {
-        if (bytes_.size() < used_ + engine_.row_bytes()) bytes_.resize(2 * used_ + engine_.row_bytes());
+        if (bytes_.size() < used_ + block_.line_bytes()) bytes_.resize(2 * used_ + block_.line_bytes());
         coder_.out = bytes_.data() + used_;
     }
     py::bytes take(size_t count) {
@@ -81,7 +80,7 @@ class RlsEncoder {
     }
 
     rls::Config config_;
-    rls::Engine engine_;
+    BlockCoder block_;
     RangeState coder_;
     std::vector<uint8_t> bytes_;
     size_t used_ = 0;
@@ -90,7 +89,8 @@ class RlsEncoder {
 // The bytes of one independent block, in pieces -> lines, as soon as they are certain.
 class RlsDecoder {
   public:
-    explicit RlsDecoder(const rls::Config& config) : config_(config), engine_(config) {}
+    RlsDecoder(const rls::Config& config, std::shared_ptr<LineNetwork> network, int threads)
+        : config_(config), block_(config, std::move(network), threads) {}
 
     void feed(const py::buffer& piece, bool last) {
         const Data data(piece);
@@ -128,7 +128,7 @@ class RlsDecoder {
         bytes_.clear();
         coder_ = RangeState{};
         opened_ = last_ = false;
-        engine_.reset();
+        block_.reset();
         if (!fine) throw BitstreamError("the coded lines end too early or too late (they are damaged)");
     }
 
@@ -141,18 +141,15 @@ class RlsDecoder {
         range_open(coder_);
         opened_ = true;
     }
-    void decode_line(int32_t* row) {
+    void decode_line(int32_t* line) {
         open();
-        for (int z = 0; z < config_.bands; ++z, row += config_.columns) {
-            engine_.decode_row(z, row, nullptr, coder_);
-            if (coder_.damaged || coder_.beyond >= kLookAhead)
-                throw BitstreamError("the coded lines are damaged or cut off");
-        }
-        engine_.end_line();
+        block_.decode_line(line, coder_);
+        if (coder_.damaged || coder_.beyond >= kLookAhead)
+            throw BitstreamError("the coded lines are damaged or cut off");
     }
 
     rls::Config config_;
-    rls::Engine engine_;
+    BlockCoder block_;
     RangeState coder_;
     std::vector<uint8_t> bytes_;
     bool opened_ = false, last_ = false;
@@ -162,21 +159,25 @@ class RlsDecoder {
 
 }  // namespace cbench
 
+template <class Coder>
+cbench::py::class_<Coder> bind_coder(cbench::py::module_& m, const char* name) {
+    using namespace cbench;
+    const auto make = [](const Experts& experts, int64_t bands, int64_t columns, int32_t low, int32_t high,
+                         int32_t delta, std::shared_ptr<LineNetwork> network, int threads) {
+        const rls::Config config = make_config(experts, bands, columns, low, high, delta);
+        return std::make_unique<Coder>(config, std::move(network), threads);
+    };
+    return py::class_<Coder>(m, name)
+        .def(py::init(make), py::arg("experts"), py::arg("bands"), py::arg("columns"), py::arg("low"), py::arg("high"),
+             py::arg("delta"), py::arg("network") = nullptr, py::arg("threads") = 1);
+}
+
 void bind_rls(pybind11::module_& m) {
     using namespace cbench;
-    const auto experts = py::arg("experts");
-    py::class_<RlsEncoder>(m, "RlsEncoder")
-        .def(py::init([](const Experts& e, int64_t bands, int64_t columns, int32_t low, int32_t high, int32_t delta) {
-                 return std::make_unique<RlsEncoder>(make_config(e, bands, columns, low, high, delta));
-             }),
-             experts, py::arg("bands"), py::arg("columns"), py::arg("low"), py::arg("high"), py::arg("delta"))
+    bind_coder<RlsEncoder>(m, "RlsEncoder")
         .def("encode", &RlsEncoder::encode, py::arg("lines"))
         .def("finish", &RlsEncoder::finish);
-    py::class_<RlsDecoder>(m, "RlsDecoder")
-        .def(py::init([](const Experts& e, int64_t bands, int64_t columns, int32_t low, int32_t high, int32_t delta) {
-                 return std::make_unique<RlsDecoder>(make_config(e, bands, columns, low, high, delta));
-             }),
-             experts, py::arg("bands"), py::arg("columns"), py::arg("low"), py::arg("high"), py::arg("delta"))
+    bind_coder<RlsDecoder>(m, "RlsDecoder")
         .def("feed", &RlsDecoder::feed, py::arg("data"), py::arg("last"))
         .def("decode", &RlsDecoder::decode, py::arg("limit"))
         .def("finish", &RlsDecoder::finish);

@@ -1,5 +1,4 @@
-// LineRWKV as it runs in the codec: the network with its state, one band of one line at a time, and the published coding
-// pipeline around it. Encoder and decoder run the same routine, so no rounding can differ between them.
+// LineRWKV as it runs in the codecs: the network with its state, one band of one line at a time.
 #pragma once
 #include <map>
 #include <memory>
@@ -7,7 +6,6 @@
 #include <vector>
 
 #include "crew.hpp"
-#include "golomb.hpp"
 #include "linerwkv_kernels.hpp"
 
 namespace cbench {
@@ -50,6 +48,14 @@ public:
     // Takes the true samples of `band` (normalised, `columns` of them), and if there are lines before and a band after
     // it, writes the prediction of the next band.
     void step(int band, const float* u, float* prediction);
+    // `step` in two parts: the prediction, and what only the next line needs, which must come before the next `look`.
+    void look(int band, const float* u, float* prediction);
+    // Calls job() as well, on this thread, while others work if there are any.
+    template <class Job>
+    void remember(int band, Job&& job);
+
+    // Back to the state before the first line.
+    void reset();
 
     // Everything that later predictions depend on, between two lines; independent of threads and kernels.
     std::vector<float> save() const;
@@ -67,7 +73,9 @@ private:
     void each_strip(Job&& job);
     void begin(Strip& strip, float* prediction) const;
     float* padded(int band);
-    void advance(Strip& strip, int band, float* prediction);
+    void look(Strip& strip, int band, float* prediction);
+    void remember(Strip& strip, int band);
+    void remember_share(int band, int part, int parts);
     size_t per_band(const Strip& strip) const;
     template <class Visit>
     void visit_state(Visit&& visit) const;
@@ -80,51 +88,14 @@ private:
     Crew crew_;
 };
 
-// Mean and deviation of every band over the lines coded so far, renewed every 16 lines: known to the decoder, too.
-class CausalScale {
-public:
-    explicit CausalScale(int bands) : sum_(bands, 0), squares_(bands, 0), mean_(bands, 0), deviation_(bands, 1) {}
-    // Adds reconstructed samples of one band of a line.
-    void add(int band, const int32_t* samples, int columns);
-    // Call once all bands of line `t` have been added; whether the scale of the next line was renewed.
-    bool end_line(int64_t t);
-    int32_t mean(int band) const { return mean_[band]; }
-    int32_t deviation(int band) const { return deviation_[band]; }
-
-private:
-    std::vector<int64_t> sum_, squares_;
-    std::vector<int32_t> mean_, deviation_;
-    int64_t count_ = 0;
-};
-
-struct LineFormat {
-    int bands = 0, columns = 0;
-    int32_t step = 1;              // q = 2 delta + 1
-    int32_t low = 0, high = 0;     // range of the quantised samples
-    GolombParams golomb;
-};
-
-// Codes quantised lines X (bands, columns): rounded prediction, residual, sample-adaptive Golomb code.
-class LineCoder {
-public:
-    LineCoder(std::shared_ptr<const LineNetwork> network, const LineFormat& format, int threads);
-    void encode(const int32_t* line, BitWriter& out);
-    void decode(BitReader& in, int32_t* line);
-
-private:
-    template <class Code>   // code(prediction, band, sample)
-    void first_line(int32_t* line, Code&& code);
-    void normalise(int band, const int32_t* samples);
-    void round_predictions(int band);
-    void remember(int band, const int32_t* samples);
-    int32_t clamp(int32_t x) const { return x < format_.low ? format_.low : x > format_.high ? format_.high : x; }
-
-    const LineFormat format_;
-    LineEngine engine_;
-    CausalScale scale_;
-    std::vector<GolombBand> statistics_;
-    std::vector<float> normalised_, predicted_;   // of the present line
-    std::vector<int32_t> rounded_, restored_;     // of one band
-};
+template <class Job>
+void LineEngine::remember(int band, Job&& job) {
+    const int others = crew_.size() - 1;
+    crew_.run([&](int thread) {
+        if (others == 0 || thread > 0) remember_share(band, others ? thread - 1 : 0, others ? others : 1);
+        if (thread == 0) job();
+    });
+    if (band == bands_ - 1) ++lines_;
+}
 
 }  // namespace cbench

@@ -1,9 +1,9 @@
 // State of the adaptive hyperspectral engine: memory, tables, and the start of a block.
 #include <algorithm>
-#include <cfenv>
 #include <cstring>
 
 #include "../error.hpp"
+#include "../plain_arithmetic.hpp"
 #include "../simd/kernels.hpp"
 #include "rls_filter.hpp"
 
@@ -24,19 +24,6 @@ const RowKernels& chosen() {
 #endif
     return kRowPortable;
 }
-
-// Rounding to nearest and no flushing of small numbers, whatever the calling thread has set.
-class PlainArithmetic {
-  public:
-    PlainArithmetic() {
-        std::fegetenv(&before_);
-        std::fesetenv(FE_DFL_ENV);
-    }
-    ~PlainArithmetic() { std::fesetenv(&before_); }
-
-  private:
-    std::fenv_t before_;
-};
 
 // The normal distribution function from its power series, by + - * / alone.
 double normal_share(double z) {
@@ -91,8 +78,8 @@ const double* quantiles() {
     return table.data();
 }
 
-int inputs_of(const ExpertSpec& spec, bool network) {
-    return spec.bands + spec.spatial + spec.own + spec.near + (network ? 4 : 0);
+int inputs_of(const ExpertSpec& spec) {
+    return spec.bands + spec.spatial + spec.own + spec.near + (spec.network ? 1 : 0);
 }
 
 void check(const Config& c) {
@@ -104,7 +91,7 @@ void check(const Config& c) {
     for (const ExpertSpec& s : c.experts) {
         const bool known = (s.spatial == 3 || s.spatial == 8) && (s.near == 0 || s.near == 3 || s.near == 8) &&
                            (s.own == 4 || s.own == 6);
-        if (!known || s.bands < 1 || inputs_of(s, true) > kMaxInputs || !(s.forgetting > 0.9 && s.forgetting <= 1.0))
+        if (!known || s.bands < 1 || inputs_of(s) > kMaxInputs || !(s.forgetting > 0.9 && s.forgetting <= 1.0))
             throw ArgumentError("an expert has settings that do not exist");
     }
 }
@@ -130,7 +117,6 @@ Engine::Engine(const Config& config) : kernels_(chosen()) {
     m.experts = static_cast<int>(config.experts.size());
     m.slots = std::min(3 * (m.experts + 1) + 3, kSlots);
     m.groups = (m.slots + kLanes - 1) / kLanes;
-    m.network = config.network;
     m.low = config.low;
     m.high = config.high;
     m.delta = config.delta;
@@ -149,19 +135,19 @@ Engine::Engine(const Config& config) : kernels_(chosen()) {
     };
     for (int e = 0; e < m.experts; ++e) {
         const ExpertSpec& spec = config.experts[static_cast<size_t>(e)];
-        m.expert[e] = bank(spec, inputs_of(spec, config.network), m.bands);
+        m.expert[e] = bank(spec, inputs_of(spec), m.bands);
+        m.network = m.network || spec.network;
         m.most = std::max(m.most, spec.bands);
     }
-    m.stage = bank({0, 0.998, 0, 0, 0}, kLanes, m.bands);
-    m.scale = bank({0, 0.9998, 0, 0, 0}, kLanes, m.bands);
-    m.common = bank({0, 0.99995, 0, 0, 0}, kLanes, 1);
+    m.stage = bank({0, 0.998, 0, 0, 0, false}, kLanes, m.bands);
+    m.scale = bank({0, 0.9998, 0, 0, 0, false}, kLanes, m.bands);
+    m.common = bank({0, 0.99995, 0, 0, 0, false}, kLanes, 1);
     const auto samples = static_cast<size_t>(m.pitch) * static_cast<size_t>(m.bands);
     for (int age = 0; age < 3; ++age) {
         m.value[age] = take<double>(samples);
         m.error[age] = take<double>(samples * kLanes);
         m.residual[age] = take<double>(samples);
         if (age < 2) m.output[age] = take<int32_t>(samples);
-        if (age < 2 && m.network) m.network_error[age] = take<double>(samples);
     }
     m.difference_pitch = static_cast<size_t>((m.most + m.bands + kLanes - 1) / kLanes * kLanes);
     m.difference = take<double>(m.difference_pitch * static_cast<size_t>(m.columns));
@@ -227,6 +213,10 @@ void Engine::start_row(int band) {
     std::fill_n(model_.hit, model_.columns, 0);
 }
 
+const double* Engine::values(int band) const {
+    return model_.value[0] + static_cast<size_t>(band) * static_cast<size_t>(model_.pitch) + kPad;
+}
+
 void Engine::encode_row(int band, int32_t* samples, const double* network, RangeState& coder) {
     const PlainArithmetic plain;
     start_row(band);
@@ -246,7 +236,6 @@ void Engine::end_line() {
     turn(m.error);
     turn(m.residual);
     turn(m.output);
-    turn(m.network_error);
     ++m.line;
 }
 

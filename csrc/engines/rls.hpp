@@ -31,11 +31,11 @@ struct ExpertSpec {
     int spatial;                    // 3 or 8 neighbours in the band
     int near;                       // 0, 3 or 8 neighbours in the previous band
     int own;                        // 4 or 6 errors of its own
+    bool network = false;           // also a prediction from outside
 };
 
 struct Config {
     std::vector<ExpertSpec> experts;
-    bool network = false;           // every row comes with a prediction from outside
     int bands = 0, columns = 0;
     int32_t low = 0, high = 65535;  // range of the samples
     int32_t delta = 0;              // largest error
@@ -59,13 +59,12 @@ struct BandStats {
 // Everything the kernels see. Rows are [band][kPad + columns + kPad]; age 0 is the current line.
 struct Model {
     int bands = 0, columns = 0, pitch = 0, experts = 0, slots = 0, groups = 0;
-    bool network = false;
+    bool network = false;           // whether any expert sees predictions from outside
     int32_t low = 0, high = 0, delta = 0, step = 1;
     Bank expert[kMaxExperts], stage, scale, common;
     double* value[3] = {};          // samples as prediction sees them
     double* error[3] = {};          // [..][8]: errors of the experts and the point prediction
     double* residual[3] = {};       // magnitude of the coded residual
-    double* network_error[2] = {};
     int32_t* output[2] = {};        // samples as the decoder gives them
     double* difference = nullptr;   // [column][most + bands]: sample less local mean; `most` zeros in front
     size_t difference_pitch = 0;
@@ -87,7 +86,7 @@ struct RowJob {
     RangeState* coder;
     int band;
     int32_t* samples;               // encoder: the row, replaced by what the decoder gives; decoder: the row
-    const double* network;          // predictions from outside, or null
+    const double* network;          // predictions from outside; null: none for this row
 };
 
 struct RowKernels {
@@ -110,7 +109,9 @@ class Engine {
     void end_line();
 
     size_t row_bytes() const { return static_cast<size_t>(model_.columns) * kSymbolBytes + 16; }
-    const Model& model() const { return model_; }
+    // The current row of a band as prediction sees it: inside a bin of near-lossless coding, not its middle.
+    const double* values(int band) const;
+    bool needs_network() const { return model_.network; }
 
   private:
     void start_band(int band);

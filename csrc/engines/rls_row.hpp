@@ -29,7 +29,6 @@ struct Row {
     double* ec;
     const double *rn, *rnn;
     double* r;
-    double *dn, *dc;                             // errors of the network
     const int32_t* on;
     int32_t* o;
     const double* network;
@@ -71,7 +70,6 @@ Row::Row(const RowJob& job)
     r = row(m.residual[0], z, 1), rn = row(m.residual[1], z, 1), rnn = row(m.residual[above2], z, 1);
     const size_t at = static_cast<size_t>(z) * static_cast<size_t>(m.pitch) + kPad;
     o = m.output[0] + at, on = m.output[1] + at;
-    dc = m.network ? m.network_error[0] + at : nullptr, dn = m.network ? m.network_error[1] + at : nullptr;
     for (int e = 0; e < m.experts; ++e)
         for (double& u : f_u[e]) u = 0.0;
     double lanes[kLanes], squares[kLanes], bound[kLanes];
@@ -133,10 +131,7 @@ CBENCH_INLINE void Row::gather(int e, int x, const double (*own)[kLanes]) {
         }
     }
     u += spec.near;
-    if (network) {
-        u[0] = network[x] - mean;
-        u[1] = x > 0 ? dc[x - 1] : 0.0, u[2] = dn[x], u[3] = dn[x + 1];
-    }
+    if (spec.network && network) u[0] = network[x] - mean;
 }
 
 CBENCH_INLINE F8 clip(F8 v, F8 bound) { return upper(all(0.0) - bound, lower(v, bound)); }
@@ -229,7 +224,6 @@ CBENCH_INLINE void Row::adapt(int x, int32_t out, double value, bool skip) {
     const bool very_first = first_line && x == 0;
     m.difference[static_cast<size_t>(x) * m.difference_pitch + static_cast<size_t>(m.most + z)] =
         very_first ? 0.0 : value - mean;
-    if (network) dc[x] = value - network[x];
     guess[kPoint] = best;
     const F8 errors = all(value) - load(guess);
     alignas(64) double error[kLanes];

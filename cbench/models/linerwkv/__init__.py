@@ -9,9 +9,10 @@ from cbench.models.linerwkv.config import LineRwkvConfig, LineRwkvTraining
 
 if TYPE_CHECKING:
     from cbench.models.linerwkv.codec import LineRwkvCodec
+    from cbench.models.linerwkv.pipeline import PipelineCodec
     from cbench.models.linerwkv.train import LineRwkvModule
 
-__all__ = ["LineRwkvConfig", "LineRwkvTraining", "build", "module"]
+__all__ = ["LineRwkvConfig", "LineRwkvTraining", "build", "build_pipeline", "module"]
 
 
 def build(size: str, weights: Path | None, device: str, threads: int) -> LineRwkvCodec:
@@ -19,6 +20,13 @@ def build(size: str, weights: Path | None, device: str, threads: int) -> LineRwk
     from cbench.models.linerwkv import codec
 
     return codec.build(size, weights, threads)
+
+
+def build_pipeline(size: str, weights: Path | None, device: str, threads: int) -> PipelineCodec:
+    """The paper's pipeline of one size, for `CodecSpec.build`."""
+    from cbench.models.linerwkv import codec
+
+    return codec.build_pipeline(size, weights, threads)
 
 
 def module(config: LineRwkvTraining) -> LineRwkvModule:

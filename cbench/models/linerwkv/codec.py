@@ -1,10 +1,9 @@
-"""LineRWKV as a codec, byte format 1: the paper's pipeline, made exact and self-contained.
+"""LineRWKV as a codec, byte format 2: `linerwkv.xs`, `linerwkv.s`, `linerwkv.m`, `linerwkv.l`.
 
-The network predicts every sample from the lines before and the bands before; the prediction is rounded, and the
-residual goes through the sample-adaptive Golomb coder of CCSDS 123. For a bound delta > 0, samples are quantised with
-step 2 delta + 1 first. Unlike the original, encoder and decoder run the same routine (`csrc/engines/linerwkv.cpp`) with
-a fixed order of operations, so there is no stream of warnings, and bands are normalised with statistics of the lines
-already coded, so there is no side information.
+The network's prediction of a sample is one more input of adaptive experts, which correct it as they learn, are mixed,
+and know how wrong they will be (`cbench.coding.lines`). The network sees what the decoder will have seen, normalised
+with statistics of the lines before: nothing but the coded samples is in the file. Byte format 1 of the same names was
+the paper's pipeline; such files are still read, and `linerwkv.<size>-ccsds` writes it (`pipeline.py`).
 """
 
 from __future__ import annotations
@@ -13,63 +12,31 @@ from pathlib import Path
 
 import numpy as np
 
-from cbench import _core
-from cbench.coding.container import Header
-from cbench.coding.cube import CubeCodec
+from cbench.coding.container import read_header
+from cbench.coding.lines import LinesCodec
 from cbench.errors import ConfigError, DataNotFoundError
 from cbench.models.linerwkv import checkpoint
-from cbench.models.linerwkv.config import SIZES, tiny
+from cbench.models.linerwkv.config import SIZES, experts, tiny
+from cbench.models.linerwkv.pipeline import PipelineCodec, core_network
 from cbench.zoo.weights import shipped
 
 
-class LineRwkvCodec(CubeCodec):
+class LineRwkvCodec(LinesCodec):
     """Lossless or near-lossless codec for cubes of any size; the same bytes on every machine."""
 
+    format = 2
+
     def __init__(self, name: str, weights: checkpoint.Weights, max_error: int = 0, threads: int = 1) -> None:
-        """`threads` share the columns of a line; they change the speed only."""
-        super().__init__(name, max_error, threads)
+        """`threads` share the blocks of lines, or in a single block the columns; they change the speed only."""
+        super().__init__(name, experts(), max_error, threads)
         self.fingerprint = weights.fingerprint()
-        self._network = core_network(weights)
+        self.network = core_network(weights)
+        self._first_format = PipelineCodec(name, weights, threads=threads)
 
-    def encode(self, x: np.ndarray) -> tuple[bytes, np.ndarray]:
-        """See `CubeCodec.encode`."""
-        quantised = _quantise(x, self.max_error)
-        lines = np.ascontiguousarray(quantised.transpose(1, 0, 2))
-        payload = _core.linerwkv_encode(self._network, lines, *_range(x.dtype, self.max_error), self.threads)
-        return payload, _restore(quantised, self.max_error, x.dtype)
-
-    def decode(self, head: Header, max_error: int, payload: bytes) -> np.ndarray:
-        """See `CubeCodec.decode`."""
-        bands, lines, columns = head.shape
-        dtype = np.dtype(head.dtype)
-        shape = (lines, bands, columns)
-        quantised = _core.linerwkv_decode(self._network, payload, *shape, *_range(dtype, max_error), self.threads)
-        return _restore(quantised.transpose(1, 0, 2), max_error, dtype)
-
-
-def core_network(weights: checkpoint.Weights) -> _core.LineNetwork:
-    """The network as the C++ engine holds it."""
-    config = weights.network.config
-    sizes = (config.features, config.encoder_layers, config.line_blocks, config.band_blocks, config.decoder_layers)
-    return _core.LineNetwork(*sizes, weights.state)
-
-
-def _quantise(x: np.ndarray, delta: int) -> np.ndarray:
-    """X = round(x / q), q = 2 delta + 1; q is odd, so there are no ties."""
-    return (x.astype(np.int32) + delta) // (2 * delta + 1)
-
-
-def _restore(quantised: np.ndarray, delta: int, dtype: np.dtype) -> np.ndarray:
-    """Back to samples: q X, within the range of the samples."""
-    limits = np.iinfo(dtype)
-    return np.ascontiguousarray((quantised * (2 * delta + 1)).clip(limits.min, limits.max).astype(dtype))
-
-
-def _range(dtype: np.dtype, delta: int) -> tuple[int, int, int, int]:
-    """Step, smallest and largest quantised sample, and bits of a residual."""
-    limits = np.iinfo(dtype)
-    low, high = (int(v) for v in _quantise(np.array([limits.min, limits.max]), delta))
-    return 2 * delta + 1, low, high, max(2, (high - low).bit_length())
+    def decompress(self, data: bytes) -> np.ndarray:
+        """See `CubeCodec.decompress`; files of byte format 1 as well."""
+        old = read_header(data).format == self._first_format.format
+        return self._first_format.decompress(data) if old else super().decompress(data)
 
 
 def build(size: str, weights: Path | None, threads: int) -> LineRwkvCodec:
@@ -79,14 +46,23 @@ def build(size: str, weights: Path | None, threads: int) -> LineRwkvCodec:
         DataNotFoundError: no weights file, or none given where none comes with the package.
         ConfigError: weights of another size.
     """
+    return LineRwkvCodec(f"linerwkv.{size}", _load(size, weights), threads=threads)
+
+
+def build_pipeline(size: str, weights: Path | None, threads: int) -> PipelineCodec:
+    """`linerwkv.<size>-ccsds`, with the weights of `linerwkv.<size>`; raises as `build`."""
+    return PipelineCodec(f"linerwkv.{size}-ccsds", _load(size, weights), threads=threads)
+
+
+def _load(size: str, weights: Path | None) -> checkpoint.Weights:
     name, expected = f"linerwkv.{size}", {**SIZES, "tiny": tiny}[size]()
     path = weights or shipped(name)
     if not path.is_file():
         raise DataNotFoundError(f"the weights of {name} are not installed: {path} does not exist")
     loaded = checkpoint.load(path)
-    if loaded.network.config != expected:
+    if loaded.config != expected:
         raise ConfigError(f"{path} holds weights of another size than {name}")
-    return LineRwkvCodec(name, loaded, threads=threads)
+    return loaded
 
 
 def xs(weights: Path | None, device: str, threads: int) -> LineRwkvCodec:
@@ -107,3 +83,23 @@ def m(weights: Path | None, device: str, threads: int) -> LineRwkvCodec:
 def l(weights: Path | None, device: str, threads: int) -> LineRwkvCodec:  # noqa: E743 - the published name of this size
     """`linerwkv.l`; `weights`: ours or the published file."""
     return build("l", weights, threads)
+
+
+def xs_pipeline(weights: Path | None, device: str, threads: int) -> PipelineCodec:
+    """`linerwkv.xs-ccsds`; `weights`: ours or the published file."""
+    return build_pipeline("xs", weights, threads)
+
+
+def s_pipeline(weights: Path | None, device: str, threads: int) -> PipelineCodec:
+    """`linerwkv.s-ccsds`; `weights`: ours or the published file."""
+    return build_pipeline("s", weights, threads)
+
+
+def m_pipeline(weights: Path | None, device: str, threads: int) -> PipelineCodec:
+    """`linerwkv.m-ccsds`; `weights`: ours or the published file."""
+    return build_pipeline("m", weights, threads)
+
+
+def l_pipeline(weights: Path | None, device: str, threads: int) -> PipelineCodec:
+    """`linerwkv.l-ccsds`; `weights`: ours or the published file."""
+    return build_pipeline("l", weights, threads)

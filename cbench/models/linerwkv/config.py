@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cbench.coding.lines import Expert, Experts
 from cbench.errors import ConfigError
 
 
@@ -59,6 +60,19 @@ def tiny() -> LineRwkvConfig:
 
 SIZES = {"xs": xs, "s": s, "m": m, "l": l}
 """Published sizes by name."""
+
+
+def experts() -> Experts:
+    """The adaptive experts of byte format 2: five memories of different length, which all see the network."""
+    return Experts(
+        (
+            Expert(20, 0.999, network=True),
+            Expert(48, 0.9995, network=True),
+            Expert(8, 0.997, network=True),
+            Expert(4, 0.99, network=True),
+            Expert(2, 0.999, spatial=8, near=8, own=6, network=True),
+        )
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

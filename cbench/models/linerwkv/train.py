@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from cbench.models.linerwkv import checkpoint
-from cbench.models.linerwkv.codec import LineRwkvCodec
 from cbench.models.linerwkv.config import LineRwkvTraining
 from cbench.models.linerwkv.network import LineRwkv
+from cbench.models.linerwkv.pipeline import PipelineCodec
 from cbench.train.module import Group, PaperModule
 
 UNIT = 1000
@@ -54,7 +54,8 @@ class LineRwkvModule(PaperModule):
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         """See `PaperModule.loss`; batch (B, I, T, C): bands, lines, columns."""
         chance = torch.Generator().manual_seed((self.seed << 32) ^ (self.step if self.network.training else 1))
-        x = _band_run(batch, self.config.bands, chance).permute(0, 2, 3, 1).to(torch.int32)
+        bands = self.config.bands if self.network.training else None
+        x = _band_run(batch, bands, chance).permute(0, 2, 3, 1).to(torch.int32)
         count = x.shape[0] * x.shape[2]
         positions = torch.randperm(count, generator=chance)[: self.config.positions].to(x.device)
         if not self.config.codec_loss:
@@ -66,9 +67,9 @@ class LineRwkvModule(PaperModule):
         bits = _bits(error).mean()
         return {"loss": bits, "bpd": bits, "error": error.detach().abs().mean()}
 
-    def codec(self) -> LineRwkvCodec:
-        """See `PaperModule.codec`."""
-        return LineRwkvCodec("linerwkv.training", self._weights(), threads=torch.get_num_threads())
+    def codec(self) -> PipelineCodec:
+        """See `PaperModule.codec`; the codec whose rate says most about the network."""
+        return PipelineCodec("linerwkv.training", self._weights(), threads=torch.get_num_threads())
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """See `PaperModule.save`."""
@@ -79,9 +80,7 @@ class LineRwkvModule(PaperModule):
         self.network.load_state_dict(checkpoint.load(path).network.state_dict())
 
     def _weights(self) -> checkpoint.Weights:
-        return checkpoint.build(
-            {name: x.detach().float().cpu().clone() for name, x in self.network.state_dict().items()}
-        )
+        return checkpoint.build(self.network.state_dict())
 
 
 def columns_error(network: LineRwkv, x: Tensor, positions: Tensor) -> Tensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
+from cbench.coding.lines import Expert, Experts, LineDecoder, LineEncoder, Recovered, recover
 from cbench.models.rls.codec import RlsCodec
-from cbench.models.rls.config import Expert, RlsConfig
-from cbench.models.rls.lines import LineDecoder, LineEncoder
-from cbench.models.rls.recovery import Recovered, recover
 
-__all__ = ["Expert", "LineDecoder", "LineEncoder", "Recovered", "RlsCodec", "RlsConfig", "recover"]
+__all__ = ["Expert", "Experts", "LineDecoder", "LineEncoder", "Recovered", "RlsCodec", "recover"]

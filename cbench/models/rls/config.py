@@ -2,62 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from cbench.errors import ConfigError
-
-MAX_EXPERTS = 6
+from cbench.coding.lines import Expert, Experts
 
 
-@dataclass(frozen=True)
-class Expert:
-    """One recursive-least-squares predictor a band."""
-
-    bands: int
-    """Previous bands at the pixel (K)."""
-    forgetting: float
-    """lambda: weight of a sample's error, one sample later."""
-    spatial: int = 3
-    """Neighbours in the band: 3 (N, W, NW) or 8."""
-    near: int = 0
-    """Neighbours in the previous band: 0, 3 or 8."""
-    own: int = 4
-    """Its own last errors: 4 (W, N, NE, NW) or 6."""
-
-    def __post_init__(self) -> None:
-        """Check what the engine can do."""
-        if not 1 <= self.bands <= 80:
-            raise ConfigError(f"bands (={self.bands}) of an expert must lie in 1..80")
-        if not 0.9 < self.forgetting <= 1.0:
-            raise ConfigError(f"forgetting (={self.forgetting}) of an expert must lie above 0.9 and be at most 1")
-        if self.spatial not in (3, 8) or self.near not in (0, 3, 8) or self.own not in (4, 6):
-            raise ConfigError("an expert has 3 or 8 spatial, 0, 3 or 8 near and 4 or 6 own inputs")
-
-
-@dataclass(frozen=True)
-class RlsConfig:
-    """One codec: its experts, in the order in which ties are broken."""
-
-    experts: tuple[Expert, ...]
-
-    def __post_init__(self) -> None:
-        """Check the number of experts."""
-        if not 1 <= len(self.experts) <= MAX_EXPERTS:
-            raise ConfigError(f"a codec has 1 to {MAX_EXPERTS} experts, not {len(self.experts)}")
-
-    def numbers(self) -> list[tuple[int, float, int, int, int]]:
-        """The experts as the C++ engine takes them."""
-        return [(e.bands, e.forgetting, e.spatial, e.near, e.own) for e in self.experts]
-
-
-def fast() -> RlsConfig:
+def fast() -> Experts:
     """A long and a quick memory; the practical default."""
-    return RlsConfig((Expert(40, 0.9995), Expert(4, 0.99)))
+    return Experts((Expert(40, 0.9995), Expert(4, 0.99)))
 
 
-def e5() -> RlsConfig:
+def e5() -> Experts:
     """Five experts, E5."""
-    return RlsConfig(
+    return Experts(
         (
             Expert(20, 0.999),
             Expert(48, 0.9995),
@@ -68,9 +23,9 @@ def e5() -> RlsConfig:
     )
 
 
-def slow() -> RlsConfig:
+def slow() -> Experts:
     """Six experts up to 80 bands back."""
-    return RlsConfig(
+    return Experts(
         (
             Expert(80, 0.9998),
             Expert(48, 0.9995),

@@ -3,8 +3,9 @@ r"""Line by line: for a sensor that delivers lines, and a receiver that wants th
 A stream is a prologue, the blocks of the codec's files, and an end:
 
     prologue  "RLL" 0x1A, varint + codec name, u8 dtype (as in containers), varints: bands, columns, error bound;
-              u32 CRC-32 of these
-    blocks    as in `cbench.models.rls.blocks`
+              u32 CRC-32 of these. Codecs with weights begin with "RLN" 0x1A, and have the 4 bytes of their
+              fingerprint before the dtype
+    blocks    as in `cbench.coding.lines.blocks`
     end       "RLE" 0x1A, u32 number of lines, u32 CRC-32 of these
 
 Memory does not grow with the number of lines.
@@ -18,29 +19,31 @@ import numpy as np
 
 from cbench.coding.container import DTYPES
 from cbench.coding.cube import CubeCodec
+from cbench.coding.lines.blocks import BlockReader, BlockWriter
+from cbench.coding.lines.codec import MAX_LINES, Format, LinesCodec
 from cbench.coding.varint import MAX_VARINT_BYTES, Reader, varint
 from cbench.errors import BitstreamError, ConfigError, UnsupportedInputError, WrongModelError
-from cbench.models.rls.blocks import BlockReader, BlockWriter
-from cbench.models.rls.codec import MAX_LINES, Format, RlsCodec
 
 PROLOGUE = b"RLL\x1a"
+WITH_WEIGHTS = b"RLN\x1a"
+_FINGERPRINT = 4
 END = b"RLE\x1a"
 _END_SIZE = 12
-_LONGEST_PROLOGUE = 4 + 1 + 127 + 1 + 3 * MAX_VARINT_BYTES + 4
+_LONGEST_PROLOGUE = 4 + 1 + 127 + _FINGERPRINT + 1 + 3 * MAX_VARINT_BYTES + 4
 
 
 class LineEncoder:
     """Lines (C, W) in, bytes out; `finish` ends the stream."""
 
-    def __init__(self, codec: RlsCodec, bands: int, columns: int, dtype: str = "uint16") -> None:
+    def __init__(self, codec: LinesCodec, bands: int, columns: int, dtype: str = "uint16") -> None:
         """The codec gives experts, error bound and block length. Raises `UnsupportedInputError` for other dtypes."""
         if dtype not in codec.dtypes:
             raise UnsupportedInputError(f"{codec.name} codes samples of 8 or 16 bits, not {dtype}")
-        self._format = Format(codec.config, bands, columns, dtype, codec.max_error)
+        self._format = codec.format_of(bands, columns, dtype, codec.max_error, codec.threads)
         self._engine = self._format.encoder()
         self._block, self._lines, self._in_block = codec.block or MAX_LINES, 0, 0
         self._writer = BlockWriter(0)
-        self._start = _prologue(codec.name, self._format)
+        self._start = _prologue(codec, self._format)
         self._ended = False
 
     def push(self, line: np.ndarray) -> bytes:
@@ -89,7 +92,7 @@ class LineEncoder:
 class LineDecoder:
     """Bytes in, in pieces of any size, and lines out as soon as they are certain."""
 
-    def __init__(self, codec: RlsCodec) -> None:
+    def __init__(self, codec: LinesCodec) -> None:
         """The codec of the stream's name; bound and dtype come with the stream."""
         self._codec = codec
         self._format: Format | None = None
@@ -160,7 +163,8 @@ class LineDecoder:
         try:
             self._format, used = _read_prologue(self._codec, self._buffer)
         except BitstreamError:
-            if len(self._buffer) >= _LONGEST_PROLOGUE or not PROLOGUE.startswith(self._buffer[:4]):
+            begun = any(start.startswith(self._buffer[:4]) for start in (PROLOGUE, WITH_WEIGHTS))
+            if len(self._buffer) >= _LONGEST_PROLOGUE or not begun:
                 raise
             return False
         self._buffer = self._buffer[used:]
@@ -184,18 +188,25 @@ class LineDecoder:
         return True
 
 
-def _prologue(name: str, form: Format) -> bytes:
-    text = name.encode("ascii")
+def _start(codec: LinesCodec) -> bytes:
+    return WITH_WEIGHTS if codec.fingerprint else PROLOGUE
+
+
+def _prologue(codec: LinesCodec, form: Format) -> bytes:
+    text = codec.name.encode("ascii")
     sizes = b"".join(varint(n) for n in (form.bands, form.columns, form.max_error))
-    body = PROLOGUE + varint(len(text)) + text + bytes([DTYPES.index(form.dtype)]) + sizes
+    dtype = bytes([DTYPES.index(form.dtype)])
+    body = _start(codec) + varint(len(text)) + text + codec.fingerprint + dtype + sizes
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
-def _read_prologue(codec: RlsCodec, data: bytes) -> tuple[Format, int]:
+def _read_prologue(codec: LinesCodec, data: bytes) -> tuple[Format, int]:
     reader = Reader(data)
-    if reader.take(4, "prologue") != PROLOGUE:
+    start = reader.take(4, "prologue")
+    if start not in (PROLOGUE, WITH_WEIGHTS):
         raise BitstreamError("this is not a stream of lines")
     name = reader.take(reader.varint("codec name"), "codec name")
+    fingerprint = reader.take(_FINGERPRINT, "fingerprint") if start == WITH_WEIGHTS else b""
     kind = reader.uint(1, "dtype")
     bands, columns, bound = (reader.varint(what) for what in ("bands", "columns", "error bound"))
     end = reader.position
@@ -203,6 +214,8 @@ def _read_prologue(codec: RlsCodec, data: bytes) -> tuple[Format, int]:
         raise BitstreamError("the prologue of the stream is damaged")
     if name.decode("ascii", "replace") != codec.name:
         raise WrongModelError(f"the stream was made by {name.decode('ascii', 'replace')}, not by {codec.name}")
+    if fingerprint != codec.fingerprint:
+        raise WrongModelError(f"the stream was made with other weights of {codec.name}")
     if kind >= len(DTYPES) or DTYPES[kind] not in CubeCodec.dtypes:
         raise BitstreamError("the stream announces samples of an unknown kind")
-    return Format(codec.config, bands, columns, DTYPES[kind], bound), reader.position
+    return codec.format_of(bands, columns, DTYPES[kind], bound, codec.threads), reader.position

@@ -116,3 +116,35 @@ class BlockReader:
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         return taken
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block whose checks were right."""
+
+    first_line: int
+    lines: int
+    data: bytes
+
+
+def split_blocks(payload: bytes) -> Iterator[Block]:
+    """The blocks one behind the other; raises `BitstreamError` where one is damaged."""
+    start = 0
+    while start < len(payload):
+        end = end_of_block(payload, start)
+        reader = BlockReader()
+        reader.feed(payload[start:end])
+        pieces = list(reader.pieces())
+        if not reader.finished:
+            raise BitstreamError("the coded lines are cut off inside a block")
+        yield Block(reader.first_line or 0, pieces[-1].lines or 0, b"".join(piece.data for piece in pieces))
+        start = end
+
+
+def end_of_block(payload: bytes, start: int) -> int:
+    """Where the block that begins at `start` ends by the sizes of its pieces, which are not checked here."""
+    at, size = start + HEAD, PIECE
+    while size == PIECE and at < len(payload):
+        size = int.from_bytes(payload[at : at + 2], "little")
+        at += 2 + size + (4 if size < PIECE else 0) + 4
+    return min(at, len(payload))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cbench.coding.container import Header, unpack
+from cbench.coding.lines.blocks import SYNC, BlockReader, Piece, end_of_block
+from cbench.coding.lines.codec import Format, LinesCodec
 from cbench.coding.varint import Reader
-from cbench.errors import BitstreamError
-from cbench.models.rls.blocks import SYNC, BlockReader, Piece
-from cbench.models.rls.codec import Format, RlsCodec
+from cbench.errors import BitstreamError, WrongModelError
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,22 @@ class Recovered:
     """Ranges [first, behind the last) of lost lines, in order."""
 
 
-def recover(codec: RlsCodec, data: bytes) -> Recovered:
+def recover(codec: LinesCodec, data: bytes) -> Recovered:
     """Decode every line that the damage to a file has left: whole blocks, and lines of a block before its first damage.
 
     Only lines whose bytes have the right checksum are returned. The header at the start of the file must be intact.
 
     Raises:
         BitstreamError: the header is damaged, or the file is not of this codec.
+        WrongModelError: the file was made with other weights.
     """
     head, payload = _open(data)
     if head.codec != codec.name:
         raise BitstreamError(f"the file was made by {head.codec}, not by {codec.name}")
+    if (head.format, head.fingerprint) != (codec.format, codec.fingerprint):
+        raise WrongModelError(f"the file was made with other weights, or in another byte format, of {codec.name}")
     bound = Reader(head.params).varint("error bound")
-    form = codec.format_of(head.shape, head.dtype, bound)
+    form = codec.format_of(head.shape[0], head.shape[2], head.dtype, bound, codec.threads)
     array = np.zeros(head.shape, head.dtype)
     found = np.zeros(head.shape[1], bool)
     for first, pieces in _intact(payload):
@@ -57,7 +60,8 @@ def _intact(payload: bytes) -> Iterator[tuple[int, list[Piece]]]:
     at = payload.find(SYNC)
     while at >= 0:
         reader, pieces = BlockReader(), []
-        reader.feed(payload[at:])
+        end = end_of_block(payload, at)
+        reader.feed(payload[at:end])
         try:
             for piece in reader.pieces():
                 pieces.append(piece)
@@ -65,8 +69,7 @@ def _intact(payload: bytes) -> Iterator[tuple[int, list[Piece]]]:
             pass
         if pieces and reader.first_line is not None:
             yield reader.first_line, pieces
-        used = len(payload) - len(reader.rest()) if reader.finished else at + 1
-        at = payload.find(SYNC, used)
+        at = payload.find(SYNC, end if reader.finished else at + 1)
 
 
 def _decode(form: Format, first: int, pieces: list[Piece], array: np.ndarray, found: np.ndarray) -> None:

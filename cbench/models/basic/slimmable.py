@@ -1,0 +1,181 @@
+"""Layers that run at several widths with one set of weights (slimmable layers).
+
+The weights are those of the widest layer; a narrower one is its leading part. `level` numbers the widths from the
+narrowest. A layer whose width never changes has a single one. Tensors are (B, C, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cbench.nn.gaussian import lower_bound
+
+OFFSET = 2.0**-36
+"""Of the reparametrisation that keeps the parameters of GDN positive."""
+
+
+def non_negative(v: Tensor, minimum: float = 0.0) -> Tensor:
+    """What a raw parameter stands for: max(v, sqrt(minimum + 2^-36))^2 - 2^-36, with a gradient that can leave the
+    bound.
+    """
+    return lower_bound(v, (minimum + OFFSET) ** 0.5).square() - OFFSET
+
+
+class Slimmable(nn.Module):
+    """A layer with a list of output widths; `macs` counts what one call costs."""
+
+    widths: tuple[int, ...]
+
+    def width(self, level: int) -> int:
+        """Output channels at that level."""
+        return self.widths[min(level, len(self.widths) - 1)]
+
+    def macs(self, x: Tensor, out: Tensor) -> int:
+        """Multiply-adds of a call that turned x into out, biases not counted."""
+        raise NotImplementedError
+
+    def published_operations(self, x: Tensor, out: Tensor) -> int:
+        """What the original's counter says for the same call: too much where the layer upsamples."""
+        raise NotImplementedError
+
+
+class SlimConv2d(Slimmable):
+    """Convolution, y = conv(x, W[:o, :i], b[:o]) for the i channels that x has; padding keeps x's size / stride."""
+
+    def __init__(self, inputs: int, widths: Sequence[int], size: int = 5, stride: int = 2) -> None:
+        super().__init__()
+        self.widths, self.size, self.stride = tuple(widths), size, stride
+        layer = nn.Conv2d(inputs, max(widths), size)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, i, H, W) -> (B, o, H / stride, W / stride)."""
+        out = self.width(level)
+        weight = self.weight[:out, : x.shape[1]]
+        return functional.conv2d(x, weight, self.bias[:out], self.stride, self.size // 2)
+
+    def macs(self, x: Tensor, out: Tensor) -> int:
+        """See `Slimmable.macs`."""
+        return out.numel() * x.shape[1] * self.size**2
+
+    def published_operations(self, x: Tensor, out: Tensor) -> int:
+        """See `Slimmable.published_operations`."""
+        return out.numel() * (x.shape[1] * self.size**2 + 1)
+
+
+class SlimConvTranspose2d(SlimConv2d):
+    """Transposed convolution that doubles both sides; weight (inputs, outputs, k, k)."""
+
+    def __init__(self, inputs: int, widths: Sequence[int], size: int = 5) -> None:
+        super().__init__(inputs, widths, size, 2)
+        layer = nn.ConvTranspose2d(inputs, max(widths), size)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, i, H, W) -> (B, o, 2H, 2W)."""
+        out, half = self.width(level), self.size // 2
+        weight = self.weight[: x.shape[1], :out]
+        return functional.conv_transpose2d(x, weight, self.bias[:out], 2, half, output_padding=1)
+
+    def macs(self, x: Tensor, out: Tensor) -> int:
+        """Every input sample is multiplied with every kernel element once."""
+        return x.numel() * out.shape[1] * self.size**2
+
+
+class SlimGDN(Slimmable):
+    """Generalised divisive normalisation, x / sqrt(beta + gamma x^2), or its inverse, with four scalars a level.
+
+    With one width there are no scalars: the usual GDN.
+    """
+
+    def __init__(self, widths: Sequence[int], inverse: bool = False) -> None:
+        super().__init__()
+        self.widths, self.inverse = tuple(widths), inverse
+        channels = max(widths)
+        self.beta = nn.Parameter((torch.ones(channels) + OFFSET).sqrt())
+        self.gamma = nn.Parameter((0.1 * torch.eye(channels) + OFFSET).sqrt())
+        levels = len(widths) if len(widths) > 1 else 0
+        self.beta_scales, self.gamma_scales = (nn.Parameter(torch.ones(levels)) for _ in range(2))
+        self.beta_biases, self.gamma_biases = (nn.Parameter(torch.zeros(levels)) for _ in range(2))
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, o, H, W) -> the same shape."""
+        o = x.shape[1]
+        beta, gamma = non_negative(self.beta[:o], 1e-6), non_negative(self.gamma[:o, :o])
+        if len(self.widths) > 1:
+            beta = non_negative(self.beta_scales[level]) * beta + non_negative(self.beta_biases[level])
+            gamma = non_negative(self.gamma_scales[level]) * gamma + non_negative(self.gamma_biases[level])
+        norm = functional.conv2d(x.square(), gamma[:, :, None, None], beta)
+        return x * (norm.sqrt() if self.inverse else norm.rsqrt())
+
+    def macs(self, x: Tensor, out: Tensor) -> int:
+        """See `Slimmable.macs`."""
+        return out.numel() * out.shape[1]
+
+    def published_operations(self, x: Tensor, out: Tensor) -> int:
+        """See `Slimmable.published_operations`."""
+        return out.numel() * (out.shape[1] + 1)
+
+
+class SlimSubpel(nn.Sequential):
+    """3 x 3 convolution to four times the channels, then pixel shuffle: doubles both sides."""
+
+    def __init__(self, inputs: int, widths: Sequence[int]) -> None:
+        super().__init__(SlimConv2d(inputs, [4 * w for w in widths], 3, 1), nn.PixelShuffle(2))
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, i, H, W) -> (B, o, 2H, 2W)."""
+        return self[1](self[0](x, level))
+
+
+class SlimResidual(nn.Module):
+    """Two 3 x 3 convolutions with a 1 x 1 skip; optionally halving (then ending in GDN)."""
+
+    def __init__(self, inputs: int, widths: Sequence[int], stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = SlimConv2d(inputs, widths, 3, stride)
+        self.conv2 = SlimConv2d(max(widths), widths, 3, 1)
+        self.gdn = SlimGDN(widths) if stride > 1 else None
+        self.skip = SlimConv2d(inputs, widths, 1, stride)
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, i, H, W) -> (B, o, H / stride, W / stride)."""
+        inner = self.conv2(functional.leaky_relu(self.conv1(x, level)), level)
+        inner = functional.leaky_relu(inner) if self.gdn is None else self.gdn(inner, level)
+        return inner + self.skip(x, level)
+
+
+class SlimResidualUp(nn.Module):
+    """Doubling residual block with inverse GDN."""
+
+    def __init__(self, inputs: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.subpel_conv = SlimSubpel(inputs, widths)
+        self.conv = SlimConv2d(max(widths), widths, 3, 1)
+        self.igdn = SlimGDN(widths, inverse=True)
+        self.upsample = SlimSubpel(inputs, widths)
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, i, H, W) -> (B, o, 2H, 2W)."""
+        inner = self.conv(functional.leaky_relu(self.subpel_conv(x, level)), level)
+        return self.igdn(inner, level) + self.upsample(x, level)
+
+
+class SlimBottleneck(nn.Module):
+    """1 x 1 to half the width, 3 x 3, 1 x 1 back, added to the input."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        half = [w // 2 for w in widths]
+        self.conv1 = SlimConv2d(max(widths), half, 1, 1)
+        self.conv2 = SlimConv2d(max(half), half, 3, 1)
+        self.conv3 = SlimConv2d(max(half), widths, 1, 1)
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, o, H, W) -> the same shape."""
+        inner = functional.relu(self.conv2(functional.relu(self.conv1(x, level)), level))
+        return x + self.conv3(inner, level)
