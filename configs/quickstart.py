@@ -13,7 +13,11 @@ from cbench.bench.config import CodecSpec, DataSpec, Experiment, Measure
 from cbench.codec import Sample
 from cbench.data import samples
 
-LEARNED = (CodecSpec(codec="fsar.ar"), CodecSpec(codec="fsar.cifar10"))
+LEARNED = (CodecSpec(codec="arib_bps.pyramid"), CodecSpec(codec="fsar.ar"), CodecSpec(codec="fsar.cifar10"))
+LEARNED_LOSSY = (
+    *(CodecSpec(codec=f"tbtc.conv-xs-{k}", series="TBTC Conv-Hyperprior xs") for k in (1, 2, 3)),
+    *(CodecSpec(codec=f"basic.photos-{k}", series="BaSIC photos") for k in (1, 3)),
+)
 SIDE = 256
 """Side of the middle part of each photograph that is coded, in pixels."""
 
@@ -23,7 +27,7 @@ def config() -> Experiment:
     return Experiment(
         name="quickstart",
         description="Classical and learned codecs on real photographs; every file was decoded.",
-        codecs=(*LEARNED, *peers.lossless(), *peers.lossy(points=5)),
+        codecs=(*LEARNED, *peers.lossless(), *peers.lossy(points=5), *LEARNED_LOSSY),
         data=(DataSpec(source=_middles, name="photos"),),
         measure=Measure(psnr=True, ms_ssim=True),
     )

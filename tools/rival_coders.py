@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -186,11 +188,17 @@ def general_purpose(symbols: np.ndarray, limit: int) -> list[Job]:
 
 def torchac_rows(symbols: np.ndarray, rows: np.ndarray, limit: int) -> list[Job]:
     """Torchac, an arithmetic coder with a row of cumulative frequencies for every symbol; none if not installed."""
-    try:
-        import torchac
-    except ImportError:
+    if importlib.util.find_spec("torchac") is None:
         return []
     import torch
+
+    kept = os.dup(1)
+    os.dup2(2, 1)  # its first import compiles, and says so on stdout
+    try:
+        import torchac
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
     p = np.maximum(rows, 1).astype(np.float64)
     cdf = np.concatenate([np.zeros((len(p), 1)), np.cumsum(p / p.sum(1, keepdims=True), 1)], axis=1)
