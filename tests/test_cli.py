@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -322,7 +323,11 @@ def test_control_c_in_a_real_process(tmp_path):
         files.write(tmp_path / f"{number:03}.png", picture(3, "uint8", 160, 200))
     # a slow codec: the last file must not be done before the signal arrives
     command = [sys.executable, "-m", "cbench", "compress", str(tmp_path), "--codec", "jpegxl"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # shells start background jobs with the signal ignored, and children inherit that
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    )
     process.stdout.readline()
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
