@@ -6,6 +6,7 @@ narrowest. A layer whose width never changes has a single one. Tensors are (B, C
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 
 import torch
@@ -25,7 +26,7 @@ def non_negative(v: Tensor, minimum: float = 0.0) -> Tensor:
     return lower_bound(v, (minimum + OFFSET) ** 0.5).square() - OFFSET
 
 
-class Slimmable(nn.Module):
+class Slimmable(nn.Module, abc.ABC):
     """A layer with a list of output widths; `macs` counts what one call costs."""
 
     widths: tuple[int, ...]
@@ -34,13 +35,13 @@ class Slimmable(nn.Module):
         """Output channels at that level."""
         return self.widths[min(level, len(self.widths) - 1)]
 
+    @abc.abstractmethod
     def macs(self, x: Tensor, out: Tensor) -> int:
         """Multiply-adds of a call that turned x into out, biases not counted."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def published_operations(self, x: Tensor, out: Tensor) -> int:
         """What the original's counter says for the same call: too much where the layer upsamples."""
-        raise NotImplementedError
 
 
 class SlimConv2d(Slimmable):
