@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cbench.errors import ConfigError, DataNotFoundError
+from cbench.errors import ConfigError
 from cbench.models.arib_bps.config import AribConfig
 from cbench.models.arib_bps.network import AribNetwork
+from cbench.zoo.checkpoints import CONFIG, check_shapes, load_torch_file, pack_config, unpack_config
 from cbench.zoo.weights import fingerprint, load_weights, save_weights
 
-CONFIG = "config"
-"""Key of the model's shape as JSON (uint8) in our files."""
 PARTS = ("sig", "ins")
 
 _BLOCKS = (
@@ -57,8 +54,7 @@ class Weights:
     def state(self) -> dict[str, np.ndarray]:
         """What a file holds: half-precision numbers where they are exact, else single precision."""
         state = {name: _compact(value) for name, value in self.network.state_dict().items()}
-        text = json.dumps(asdict(self.network.config), sort_keys=True).encode()
-        return state | {CONFIG: np.frombuffer(text, np.uint8)}
+        return state | {CONFIG: pack_config(self.network.config)}
 
     def fingerprint(self) -> bytes:
         """Four bytes that every file made with these weights carries."""
@@ -194,11 +190,10 @@ def load(path: Path) -> Weights:
     """
     folder = path if path.is_dir() else path.parent
     if path.is_dir() or path.suffix == ".pth":
-        return from_original(*(_load_original(folder / f"{part}.pth") for part in PARTS))
+        return from_original(*(load_torch_file(folder / f"{part}.pth") for part in PARTS))
     arrays, _ = load_weights(path)
-    if CONFIG not in arrays:
-        raise ConfigError(f"{path} holds no ArIB-BPS model: there is no {CONFIG!r}")
-    config = _stored_config(arrays.pop(CONFIG).tobytes())
+    config = unpack_config(arrays, AribConfig)
+    del arrays[CONFIG]
     state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
     return _filled(AribNetwork(config), state)
 
@@ -216,22 +211,9 @@ def rounded(network: AribNetwork) -> AribNetwork:
     return network
 
 
-def _stored_config(text: bytes) -> AribConfig:
-    try:
-        return AribConfig(**json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"the weights file describes its model in a way that cannot be read: {error}") from None
-
-
 def _filled(network: AribNetwork, state: Mapping[str, Tensor]) -> Weights:
     expected = network.state_dict()
-    wrong = sorted(
-        name
-        for name in expected.keys() | state.keys()
-        if name not in expected or name not in state or expected[name].shape != state[name].shape
-    )
-    if wrong:
-        raise ConfigError(f"these weights do not fit an ArIB-BPS model: {', '.join(wrong[:3])}")
+    check_shapes("an ArIB-BPS model", expected, state)
     if not all(value.isfinite().all() for value in state.values()):
         raise ConfigError("the weights are not all finite numbers")
     network.load_state_dict({name: value.float() for name, value in state.items()})
@@ -243,16 +225,3 @@ def _compact(value: Tensor) -> np.ndarray:
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     return half if (half.astype(np.float32) == array).all() else array
-
-
-def _load_original(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise DataNotFoundError(f"there is no weights file {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path} is not a checkpoint of plain tensors: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"{path} holds no state dict")
-    return state

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,8 @@ import torch
 from cbench.errors import ConfigError
 from cbench.models.arib_bps.pyramid import Pyramid
 from cbench.models.arib_bps.pyramid_config import PyramidConfig
+from cbench.zoo.checkpoints import CONFIG, check_shapes, pack_config, unpack_config
 from cbench.zoo.weights import fingerprint, load_weights, save_weights
-
-CONFIG = "config"
-"""Key of the sizes as JSON (uint8)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Weights:
         """What a file holds."""
         tensors = self.network.state_dict()
         state = {name: value.cpu().numpy().astype(np.float16) for name, value in tensors.items()}
-        state[CONFIG] = np.frombuffer(json.dumps(asdict(self.network.config), sort_keys=True).encode(), np.uint8)
+        state[CONFIG] = pack_config(self.network.config)
         return state
 
     def fingerprint(self) -> bytes:
@@ -65,11 +62,8 @@ def load(path: Path) -> Weights:
         ConfigError: it holds something else.
     """
     state, _ = load_weights(path)
-    try:
-        config = PyramidConfig(**json.loads(state.pop(CONFIG).tobytes()))
-        network = Pyramid(config)
-        network.load_state_dict({name: torch.from_numpy(value).float() for name, value in state.items()})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path} holds no weights of a pyramid: {reason}") from None
+    network = Pyramid(unpack_config(state, PyramidConfig))
+    del state[CONFIG]
+    check_shapes("a pyramid", network.state_dict(), state)
+    network.load_state_dict({name: torch.from_numpy(value).float() for name, value in state.items()})
     return build(network)

@@ -8,11 +8,9 @@ structures that a search found worth using.
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cbench.errors import ConfigError, DataNotFoundError
+from cbench.errors import ConfigError
 from cbench.models.basic.config import EDGES, BasicConfig, CoderConfig
 from cbench.models.basic.network import BasicNetwork, Structure
 from cbench.nn.factorized import FactorizedTables, modern_key
+from cbench.zoo.checkpoints import CONFIG, check_shapes, is_torch_file, load_torch_file, pack_config, unpack_config
 from cbench.zoo.weights import fingerprint, load_weights, save_weights
 
-CONFIG = "config"
-"""Key of the model's shape as JSON (uint8)."""
 FRONT = "front"
 """Key of the structures worth using, (n, 5) uint8, the most complex first."""
 _TABLES = "z_tables.{}."
@@ -76,7 +73,7 @@ class Weights:
         for number, tables in enumerate(self.tables):
             state |= tables.state(_TABLES.format(number))
         state[FRONT] = np.array([s.choices for s in self.front], np.uint8).reshape(-1, 5)
-        state[CONFIG] = np.frombuffer(json.dumps(asdict(self.network.config), sort_keys=True).encode(), np.uint8)
+        state[CONFIG] = pack_config(self.network.config)
         return state
 
     def fingerprint(self) -> bytes:
@@ -92,7 +89,7 @@ def build(
     Raises:
         ConfigError: tensors are missing, left over, or of the wrong shape.
     """
-    config = config or _stored_config(state)
+    config = config or unpack_config(state, _config)
     network = BasicNetwork(config)
     own = network.state_dict()
     extra = (CONFIG, FRONT, *(name for name in state if name.startswith("z_tables.")))
@@ -103,13 +100,7 @@ def build(
         if key in tensors and tensors[key].ndim == 4:
             # The original keeps logits; what coding uses of them are the likeliest labels.
             tensors[key] = tensors[key].reshape(coder.groups, -1, *tensors[key].shape[2:]).argmax(1)
-    wrong = sorted(
-        name
-        for name in own.keys() | tensors.keys()
-        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
-    )
-    if wrong:
-        raise ConfigError(f"these weights do not fit a BaSIC model: {', '.join(wrong[:3])}")
+    check_shapes("a BaSIC model", own, tensors)
     network.load_state_dict({name: value.to(own[name].dtype) for name, value in tensors.items()})
     network.eval().requires_grad_(False)
     return Weights(network, _tables(network, state), _front(network, state) if front is None else front)
@@ -127,14 +118,10 @@ def load(path: Path, config: BasicConfig | None = None, codec: int = 0) -> Weigh
         DataNotFoundError: there is no such file.
         ConfigError: it is no weights file of this model.
     """
-    if not path.is_file():
-        raise DataNotFoundError(f"there is no weights file {path}")
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start not in (b"PK", b"\x80\x02"):  # what torch.save writes: a zip archive, formerly a pickle
+    if not is_torch_file(path):
         arrays, _ = load_weights(path)
         return build({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, config)
-    state = _load_pickled(path)
+    state = load_torch_file(path)
     if any(key.startswith("g_a.") for key in state):
         ours, found = from_compressai(state)
         return build(ours, config or found)
@@ -270,22 +257,8 @@ def _without_conv(name: str) -> str:
     return re.sub(r"\.conv\.(weight|bias)$", r".\1", name)
 
 
-def _stored_config(state: Mapping[str, Any]) -> BasicConfig:
-    if CONFIG not in state:
-        raise ConfigError(
-            "these weights do not say what model they are of: pass its configuration to "
-            "cbench.models.basic.checkpoint.load"
-        )
-    try:
-        fields = json.loads(bytes(np.asarray(state[CONFIG], np.uint8)))
-        coders = tuple(
-            CoderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()}) for c in fields["coders"]
-        )
-        return BasicConfig(
-            **{**fields, "widths": tuple(fields["widths"]), "slim": tuple(fields["slim"]), "coders": coders}
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"the weights file describes its model in a way that cannot be read: {error}") from None
+def _config(coders: tuple[dict[str, Any], ...], **fields: Any) -> BasicConfig:
+    return BasicConfig(coders=tuple(CoderConfig(**coder) for coder in coders), **fields)
 
 
 def _tables(network: BasicNetwork, state: Mapping[str, Tensor]) -> tuple[FactorizedTables, ...]:
@@ -310,15 +283,3 @@ def _front(network: BasicNetwork, state: Mapping[str, Tensor]) -> tuple[Structur
     for structure in front:
         network.check(structure)
     return front
-
-
-def _load_pickled(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path} is not a checkpoint of plain tensors: {reason}") from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"{path} holds no state dict")
-    return state

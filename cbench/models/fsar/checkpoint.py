@@ -6,11 +6,9 @@ stores no tables; ours do, so that every machine decodes with the same ones.
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cbench.errors import ConfigError, DataNotFoundError
+from cbench.errors import ConfigError
 from cbench.models.fsar.config import NEIGHBOURS, FsarConfig
 from cbench.models.fsar.network import FsarNetwork
 from cbench.models.fsar.tables import PriorTables, prior_tables
+from cbench.zoo.checkpoints import CONFIG, check_shapes, is_torch_file, load_torch_file, pack_config, unpack_config
 from cbench.zoo.weights import fingerprint, load_weights, save_weights
 
 COUNTS = "prior_counts"
 """Key of the symbols' frequencies in our files, beside the network's own keys."""
 TABLES = ("prior_tables.weights", "prior_tables.table_of", "prior_tables.kept")
 """Keys of the integer prior of models with a context."""
-CONFIG = "config"
-"""Key of the model's shape as JSON (uint8), where it cannot be read off the other tensors."""
 
 _BACKBONE = re.compile(r"prior_model\.(encoder|decoder)\.\1\.(.+)")
 _BLOCK = re.compile(r"\.block\.(\d+)\.")
@@ -68,7 +65,7 @@ class Weights:
             del state["prior_logits"]
             state[COUNTS] = self.counts
         if self.tables is not None or _shape(self.network.config) != _shape(config_of(state)):
-            state[CONFIG] = np.frombuffer(json.dumps(asdict(self.network.config), sort_keys=True).encode(), np.uint8)
+            state[CONFIG] = pack_config(self.network.config)
         return state
 
     def fingerprint(self) -> bytes:
@@ -124,7 +121,7 @@ def config_of(state: Mapping[str, Any]) -> FsarConfig:
         ConfigError: it is not that of a V2DVQ model.
     """
     if CONFIG in state:
-        return _stored_config(bytes(np.asarray(state[CONFIG], np.uint8)))
+        return unpack_config(state, FsarConfig)
     try:
         groups, codes, embedding = state["quantizer.codebook"].shape
     except (KeyError, ValueError):
@@ -148,15 +145,6 @@ def config_of(state: Mapping[str, Any]) -> FsarConfig:
     )
 
 
-def _stored_config(text: bytes) -> FsarConfig:
-    try:
-        fields = json.loads(text)
-        fields["context"] = tuple(map(tuple, fields["context"]))
-        return FsarConfig(**fields)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"the weights file describes its model in a way that cannot be read: {error}") from None
-
-
 def _shape(config: FsarConfig) -> FsarConfig:
     """The config without what only training looks at."""
     usual = FsarConfig()
@@ -175,12 +163,8 @@ def load(path: Path, config: FsarConfig | None = None) -> Weights:
         DataNotFoundError: there is no such file.
         ConfigError: it is no weights file of this model.
     """
-    if not path.is_file():
-        raise DataNotFoundError(f"there is no weights file {path}")
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start in (b"PK", b"\x80\x02"):  # what torch.save writes: a zip archive, formerly a pickle
-        return build(from_original(_load_original(path)), config)
+    if is_torch_file(path):
+        return build(from_original(load_torch_file(path)), config)
     arrays, _ = load_weights(path)
     return build({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, config)
 
@@ -208,14 +192,10 @@ def build(state: Mapping[str, Tensor], config: FsarConfig | None = None, seen: n
     for name in expected:
         if name.endswith("num_batches_tracked"):
             tensors.setdefault(name, expected[name])
-    wrong = sorted(
-        name
-        for name in expected.keys() | tensors.keys()
-        if name not in expected or name not in tensors or expected[name].shape != tensors[name].shape
-    )
+    check_shapes("an FSAR model", expected, tensors)
     counts = state.get(COUNTS, torch.ones(config.groups, config.codes)).numpy().astype(np.uint32)
-    if wrong or counts.shape != (config.groups, config.codes):
-        raise ConfigError(f"these weights do not fit an FSAR model: {', '.join(wrong[:3]) or COUNTS}")
+    if counts.shape != (config.groups, config.codes):
+        raise ConfigError(f"these weights do not fit an FSAR model: {COUNTS}")
     network.load_state_dict(tensors)
     network.eval().requires_grad_(False)
     return Weights(network, counts, _tables(network, state, seen) if config.context else None)
@@ -234,15 +214,3 @@ def _tables(network: FsarNetwork, state: Mapping[str, Tensor], seen: np.ndarray 
     ):
         raise ConfigError(f"these weights do not fit an FSAR model: {TABLES[2]}")
     return PriorTables(weights, table_of, kept, network.config.context)
-
-
-def _load_original(path: Path) -> Mapping[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path} is not a checkpoint of plain tensors: {reason}") from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"{path} holds no state dict")
-    return state

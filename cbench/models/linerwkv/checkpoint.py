@@ -6,7 +6,6 @@ needs nothing but the numbers: torch is imported for the original files, and for
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cbench.errors import ConfigError, DataNotFoundError
+from cbench.errors import ConfigError
 from cbench.models.linerwkv.config import LineRwkvConfig
+from cbench.zoo.checkpoints import check_shapes, is_torch_file, load_torch_file
 from cbench.zoo.weights import fingerprint, load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -103,12 +103,8 @@ def load(path: Path) -> Weights:
         DataNotFoundError: there is no such file.
         ConfigError: it is no weights file of this model.
     """
-    if not path.is_file():
-        raise DataNotFoundError(f"there is no weights file {path}")
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start in (b"PK", b"\x80\x02"):  # what torch.save writes: a zip archive, formerly a pickle
-        return build(_load_published(path))
+    if is_torch_file(path):
+        return build(load_torch_file(path))
     return build(load_weights(path)[0])
 
 
@@ -124,14 +120,7 @@ def build(state: Mapping[str, Tensor] | Mapping[str, np.ndarray]) -> Weights:
         ConfigError: tensors are missing, left over, of the wrong shape, or not finite.
     """
     config = config_of(state)
-    expected = shapes(config)
-    wrong = sorted(
-        name
-        for name in expected.keys() | state.keys()
-        if name not in expected or name not in state or expected[name] != tuple(state[name].shape)
-    )
-    if wrong:
-        raise ConfigError(f"these weights do not fit a LineRWKV network: {', '.join(wrong[:3])}")
+    check_shapes("a LineRWKV network", shapes(config), state)
     arrays = {name: _array(value) for name, value in state.items()}
     broken = [name for name, value in arrays.items() if not np.isfinite(value).all()]
     if broken:
@@ -148,17 +137,3 @@ def _array(value: Any) -> np.ndarray:
 def _count(state: Mapping[str, Any], prefix: str) -> int:
     """Entries of a numbered list of layers."""
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
-
-
-def _load_published(path: Path) -> Mapping[str, Tensor]:
-    import torch
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path} is not a checkpoint of plain tensors: {reason}") from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ConfigError(f"{path} holds no state dict")
-    return state

@@ -6,11 +6,9 @@ the entropy bottleneck. Ours add z's prior as integers, so that every machine de
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cbench.errors import ConfigError, DataNotFoundError
+from cbench.errors import ConfigError
 from cbench.models.tbtc.config import TbtcConfig
 from cbench.models.tbtc.network import TbtcNetwork
 from cbench.models.tbtc.swin import relative_index
 from cbench.nn.factorized import FactorizedTables, modern_key, old_key
+from cbench.zoo.checkpoints import CONFIG, check_shapes, is_torch_file, load_torch_file, pack_config, unpack_config
 from cbench.zoo.weights import fingerprint, load_weights, save_weights
 
-CONFIG = "config"
-"""Key of the model's shape as JSON (uint8)."""
 TABLES = "z_prior."
 """Prefix of the integer prior of z."""
 BOTTLENECK = "entropy_bottleneck."
@@ -51,7 +48,7 @@ class Weights:
     def state(self) -> dict[str, np.ndarray]:
         """What a file holds, in the network's precision."""
         state = {name: value.cpu().numpy() for name, value in parameters_of(self.network).items()}
-        state[CONFIG] = np.frombuffer(json.dumps(asdict(self.network.config), sort_keys=True).encode(), np.uint8)
+        state[CONFIG] = pack_config(self.network.config)
         return state | self.tables.state(TABLES)
 
     def fingerprint(self) -> bytes:
@@ -105,7 +102,7 @@ def config_of(state: Mapping[str, Any]) -> TbtcConfig:
         ConfigError: it is not that of a TBTC model.
     """
     if CONFIG in state:
-        return _stored_config(bytes(np.asarray(state[CONFIG], np.uint8)))
+        return unpack_config(state, TbtcConfig)
     slices = len({key.split(".")[1] for key in state if key.startswith("charm_mean_transforms.")})
     prior = "charm" if slices else "hyperprior"
     try:
@@ -151,14 +148,6 @@ def _stages(state: Mapping[str, Any], part: str) -> list[tuple[int, int, int, in
     return found
 
 
-def _stored_config(text: bytes) -> TbtcConfig:
-    try:
-        fields = json.loads(text)
-        return TbtcConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"the weights file describes its model in a way that cannot be read: {error}") from None
-
-
 def load(path: Path) -> Weights:
     """Read a weights file, ours or the reproduction's; nothing in it is executed.
 
@@ -166,12 +155,8 @@ def load(path: Path) -> Weights:
         DataNotFoundError: there is no such file.
         ConfigError: it is no weights file of this model.
     """
-    if not path.is_file():
-        raise DataNotFoundError(f"there is no weights file {path}")
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start in (b"PK", b"\x80\x02"):  # what torch.save writes: a zip archive, formerly a pickle
-        return build(from_original(_load_original(path)))
+    if is_torch_file(path):
+        return build(from_original(load_torch_file(path)))
     arrays, _ = load_weights(path)
     return build({name: torch.from_numpy(array.astype(_plain(array), copy=True)) for name, array in arrays.items()})
 
@@ -202,13 +187,7 @@ def build(state: Mapping[str, Tensor], config: TbtcConfig | None = None) -> Weig
     network = TbtcNetwork(config)
     tensors = {key: value for key, value in state.items() if key != CONFIG and not key.startswith(TABLES)}
     expected = parameters_of(network)
-    wrong = sorted(
-        name
-        for name in expected.keys() | tensors.keys()
-        if name not in expected or name not in tensors or expected[name].shape != tensors[name].shape
-    )
-    if wrong:
-        raise ConfigError(f"these weights do not fit a TBTC model: {', '.join(wrong[:3])}")
+    check_shapes("a TBTC model", expected, tensors)
     network.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=False)
     network.eval().requires_grad_(False)
     stored = {name: value.numpy() for name, value in state.items() if name.startswith(TABLES)}
@@ -221,15 +200,3 @@ def build(state: Mapping[str, Tensor], config: TbtcConfig | None = None) -> Weig
 def _plain(array: np.ndarray) -> np.dtype:
     """The dtype to read an array as: torch has hardly any unsigned types."""
     return {np.dtype(np.uint32): np.dtype(np.int64)}.get(array.dtype, array.dtype)
-
-
-def _load_original(path: Path) -> Mapping[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path} is not a checkpoint of plain tensors: {reason}") from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"{path} holds no state dict")
-    return state
