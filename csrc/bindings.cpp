@@ -67,14 +67,21 @@ py::bytes join(const std::vector<Bytes>& pieces) {
     return out;
 }
 
-template <class DecodeOne>   // decode(reader, first, count)
-void decode_segments(const uint8_t* data, size_t size, size_t n, bool stored_count, int threads, DecodeOne&& decode) {
+struct Segment {
+    StreamReader reader;
+    size_t first, count;   // of the whole array's symbols
+};
+
+// Calls decode(segments, k) with at most `together` segments.
+template <class Decode>
+void decode_segments(const uint8_t* data, size_t size, size_t n, bool stored_count, int threads, size_t together,
+                     Decode&& decode) {
     if (n <= kSegment) {
-        StreamReader in(data, size);
-        if (in.has_count() != stored_count || (stored_count && in.count() != n))
+        Segment only{StreamReader(data, size), 0, n};
+        if (only.reader.has_count() != stored_count || (stored_count && only.reader.count() != n))
             throw BitstreamError("the coded stream was not made for this number of symbols");
-        decode(in, size_t{0}, n);
-        in.finish();
+        decode(&only, size_t{1});
+        only.reader.finish();
         return;
     }
     const uint8_t *p = data, *end = data + size;
@@ -87,11 +94,14 @@ void decode_segments(const uint8_t* data, size_t size, size_t n, bool stored_cou
     if (sum > static_cast<uint64_t>(end - p)) throw BitstreamError("the coded stream ends too early (it is truncated)");
     length[segments - 1] = static_cast<uint64_t>(end - p) - sum;
     for (size_t s = 0; s < segments; p += length[s++]) begin[s] = p;
-    parallel(segments, threads, [&](size_t s) {
-        StreamReader in(begin[s], length[s]);
-        if (in.has_count()) throw BitstreamError("the coded stream is damaged");
-        decode(in, s * kSegment, std::min(kSegment, n - s * kSegment));
-        in.finish();
+    parallel((segments + together - 1) / together, threads, [&](size_t job) {
+        std::vector<Segment> some;
+        for (size_t s = job * together; s < std::min(segments, (job + 1) * together); ++s) {
+            some.push_back({StreamReader(begin[s], length[s]), s * kSegment, std::min(kSegment, n - s * kSegment)});
+            if (some.back().reader.has_count()) throw BitstreamError("the coded stream is damaged");
+        }
+        decode(some.data(), some.size());
+        for (Segment& segment : some) segment.reader.finish();
     });
 }
 
@@ -143,9 +153,15 @@ py::array_t<int32_t> decode(const py::buffer& data, const TableSet& tables, cons
     int32_t* to = out.mutable_data();
     {
         py::gil_scoped_release release;
-        decode_segments(in.data, in.size, n, !t, threads, [&](StreamReader& reader, size_t first, size_t m) {
-            IntArray part = t ? slice(*t, first, m) : IntArray{};
-            read_symbols(reader, tables, t ? &part : nullptr, to + first, m);
+        // Two at a time, unless that left a thread idle.
+        const size_t segments = (n + kSegment - 1) / kSegment, together = !t && segments >= 2 * static_cast<size_t>(threads) ? 2 : 1;
+        decode_segments(in.data, in.size, n, !t, threads, together, [&](Segment* s, size_t k) {
+            if (k == 2) {
+                read_symbols(s[0].reader, s[1].reader, tables, to + s[0].first, s[0].count, to + s[1].first, s[1].count);
+            } else {
+                IntArray part = t ? slice(*t, s->first, s->count) : IntArray{};
+                read_symbols(s->reader, tables, t ? &part : nullptr, to + s->first, s->count);
+            }
         });
     }
     return out;
@@ -176,8 +192,8 @@ py::array_t<uint8_t> decode_bits(const py::buffer& data, const Array<uint16_t>& 
     const auto n = static_cast<size_t>(p1.size());
     {
         py::gil_scoped_release release;
-        decode_segments(in.data, in.size, n, false, threads, [&](StreamReader& reader, size_t first, size_t m) {
-            read_bits(reader, p + first, to + first, m);
+        decode_segments(in.data, in.size, n, false, threads, 1, [&](Segment* s, size_t) {
+            read_bits(s->reader, p + s->first, to + s->first, s->count);
         });
     }
     return out;
@@ -214,8 +230,8 @@ py::array_t<int32_t> decode_rows(const py::buffer& data, const Array<uint16_t>& 
     const auto n = static_cast<size_t>(rows.shape(0));
     {
         py::gil_scoped_release release;
-        decode_segments(in.data, in.size, n, false, threads, [&](StreamReader& reader, size_t first, size_t m) {
-            read_rows(reader, w + first * length, length, to + first, m);
+        decode_segments(in.data, in.size, n, false, threads, 1, [&](Segment* s, size_t) {
+            read_rows(s->reader, w + s->first * length, length, to + s->first, s->count);
         });
     }
     return out;

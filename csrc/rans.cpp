@@ -338,6 +338,27 @@ void StreamReader::decode(const TableView& t, const int32_t* index, int32_t* out
     }
 }
 
+void StreamReader::decode_two(StreamReader& one, StreamReader& two, const TableView& t, int32_t* out_one, size_t n_one,
+                              int32_t* out_two, size_t n_two) {
+    const auto kernel = kernels().decode_two;
+    if (kernel && t.small && one.lanes_ == 64 && two.lanes_ == 64 && one.at_group_start() && two.at_group_start()) {
+        const size_t groups = std::min({one.groups_left_, two.groups_left_, n_one / 64, n_two / 64});
+        size_t done = 0;
+        one.run_groups(groups, [&](DecodeJob& first, size_t) {
+            two.run_groups(groups, [&](DecodeJob& second, size_t g) {
+                return done = kernel(first, second, t, out_one, out_two, g);
+            });
+            return done;
+        });
+        out_one += 64 * groups;
+        out_two += 64 * groups;
+        n_one -= 64 * groups;
+        n_two -= 64 * groups;
+    }
+    one.decode(t, nullptr, out_one, n_one);
+    two.decode(t, nullptr, out_two, n_two);
+}
+
 void StreamReader::decode_bits(const uint16_t* p1, uint8_t* out, size_t n) {
     size_t i = 0;
     while (i < n) {

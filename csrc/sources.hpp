@@ -103,15 +103,10 @@ class SymbolSource final : public OpSource {
     int32_t symbol_buffer_[kChunk], index_buffer_[kChunk];
 };
 
-// Decodes what SymbolSource produced: symbols, then the values of the escaped ones.
-inline void read_symbols(StreamReader& in, const TableSet& tables, const IntArray* index, int32_t* out, size_t n) {
-    const TableView& t = tables.view();
-    int32_t buffer[kChunk];
-    for (size_t at = 0; at < n; at += kChunk) {
-        const size_t step = std::min(kChunk, n - at);
-        in.decode(t, index_chunk(index, at, step, t.tables, buffer), out + at, step);
-    }
+// Puts the values of escaped symbols in their places.
+inline void read_escaped(StreamReader& in, const TableView& t, const IntArray* index, int32_t* out, size_t n) {
     if (!t.escape) return;
+    int32_t buffer[kChunk];
     for (size_t at = 0; at < n; ++at) {
         if (out[at] != kEscaped) continue;
         const int32_t table = index ? *index->chunk(at, 1, buffer) : 0;
@@ -131,6 +126,30 @@ inline void read_symbols(StreamReader& in, const TableSet& tables, const IntArra
         if (value <= INT32_MIN || value > INT32_MAX) throw BitstreamError("a value outside its table exceeds 32 bits");
         out[at] = static_cast<int32_t>(value);
     }
+}
+
+// Decodes what SymbolSource produced: symbols, then the values of the escaped ones.
+inline void read_symbols(StreamReader& in, const TableSet& tables, const IntArray* index, int32_t* out, size_t n) {
+    const TableView& t = tables.view();
+    if (index) {
+        int32_t buffer[kChunk];
+        for (size_t at = 0; at < n; at += kChunk) {
+            const size_t step = std::min(kChunk, n - at);
+            in.decode(t, index_chunk(index, at, step, t.tables, buffer), out + at, step);
+        }
+    } else {
+        in.decode(t, nullptr, out, n);
+    }
+    read_escaped(in, t, index, out, n);
+}
+
+// The same without index for two streams.
+inline void read_symbols(StreamReader& one, StreamReader& two, const TableSet& tables, int32_t* out_one, size_t n_one,
+                         int32_t* out_two, size_t n_two) {
+    const TableView& t = tables.view();
+    StreamReader::decode_two(one, two, t, out_one, n_one, out_two, n_two);
+    read_escaped(one, t, nullptr, out_one, n_one);
+    read_escaped(two, t, nullptr, out_two, n_two);
 }
 
 // Bits with one probability each. p1 = P(1) * 65536; 0 is taken as 1, so that every bit can be coded.

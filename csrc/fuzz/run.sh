@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Fuzz every decoder with AddressSanitizer and UBSan: csrc/fuzz/run.sh SECONDS [KERNELS]
-# With clang: libFuzzer (corpus in build/fuzz/corpus); otherwise g++ and a loop of our own that damages valid streams.
+# Fuzz the decoders with AddressSanitizer and UBSan: csrc/fuzz/run.sh SECONDS [KERNELS [TARGET]]
+# KERNELS: portable, avx2, avx512, or "" for the best. TARGET: one mode of target.hpp (static, indexed, ...), else all.
+# With clang: libFuzzer, from the streams in csrc/fuzz/corpus; what it finds beyond goes to build/fuzz/corpus. Otherwise g++
+# and a loop of our own that damages valid streams.
 set -euo pipefail
 seconds=${1:-30}
 export CBENCH_SIMD=${2:-}
 cd "$(dirname "$0")/../.."
 out=build/fuzz
-mkdir -p "$out/corpus"
+export CBENCH_FUZZ_TARGET=${3:-}
+corpus=$out/corpus/${3:-all}
+mkdir -p "$corpus"
 [ -n "$CBENCH_SIMD" ] || unset CBENCH_SIMD
 
 if clang++ --version >/dev/null 2>&1 && [ -z "${CBENCH_FUZZ_LOOP:-}" ]; then
@@ -32,7 +36,7 @@ echo "$sources" | xargs -P "$(nproc)" -I{} bash -c 'compile {}'
 objects=$(for s in $sources; do echo "$out/$(basename "$s" .cpp)-$main.o"; done)
 ${compiler%% *} $link $objects -o "$out/$main" -lpthread
 if [ "$main" = libfuzzer ]; then
-    "$out/$main" -max_total_time="$seconds" -max_len=4096 -print_final_stats=0 -print_funcs=0 -verbosity=0 "$out/corpus"
+    "$out/$main" -max_total_time="$seconds" -max_len=4096 -print_final_stats=0 -print_funcs=0 -verbosity=0 "$corpus" csrc/fuzz/corpus
 else
     "$out/$main" "$seconds" "${CBENCH_FUZZ_SEED:-$(date +%s)}"
 fi

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -17,7 +18,16 @@
 
 namespace cbench::fuzz {
 
-enum Mode { kStatic, kIndexed, kEscape, kBits, kRows, kRaw, kMixture, kStates, kAdaptive, kStack, kModes };
+enum Mode { kStatic, kIndexed, kEscape, kBits, kRows, kRaw, kMixture, kStates, kAdaptive, kStack, kTwo, kModes };
+constexpr const char* kNames[kModes] = {"static", "indexed", "escape", "bits", "rows", "raw", "mixture", "states",
+                                        "adaptive", "stack", "two"};
+
+// A mode by its name; kModes for none.
+inline Mode mode_of(const char* name) {
+    int m = 0;
+    while (m < kModes && (!name || std::strcmp(name, kNames[m]))) ++m;
+    return static_cast<Mode>(m);
+}
 
 using Bytes = std::vector<uint8_t>;
 
@@ -131,12 +141,54 @@ inline Bytes encode(Mode mode, const std::vector<int32_t>& values, size_t n) {
         case kAdaptive:
             for (auto& v : s) v = fold(v, 1 << 24) >> (fold(v, 97) % 24);
             return encode_adaptive(s.data(), planes_of(n));
+        case kTwo: {   // three bytes of length, a stream, another
+            const Bytes one = encode(kStatic, values, n), two = encode(kStatic, {values.rbegin(), values.rend()}, n);
+            Bytes both;
+            for (int shift = 0; shift < 24; shift += 8) both.push_back(static_cast<uint8_t>(one.size() >> shift));
+            both.insert(both.end(), one.begin(), one.end());
+            both.insert(both.end(), two.begin(), two.end());
+            return both;
+        }
         default: return Stack().bytes();
     }
 }
 
+// Where the second of two streams begins.
+inline size_t second_of(const uint8_t* data, size_t size) {
+    if (size < 3) return size;
+    return std::min<size_t>(size, 3 + (data[0] | static_cast<size_t>(data[1]) << 8 | static_cast<size_t>(data[2]) << 16));
+}
+
+// Two streams side by side give what they give alone, or both ways refuse.
+inline void decode_two(size_t n, const uint8_t* data, size_t size) {
+    const TableSet& tables = *models().plain;
+    const size_t at = second_of(data, size), first = std::min<size_t>(3, at);
+    std::vector<int32_t> alone(2 * n), together(2 * n);
+    const auto attempt = [&](bool both, int32_t* out) {
+        try {
+            StreamReader one(data + first, at - first), two(data + at, size - at);
+            if (both) {
+                read_symbols(one, two, tables, out, n, out + n, n);
+            } else {
+                read_symbols(one, tables, nullptr, out, n);
+                read_symbols(two, tables, nullptr, out + n, n);
+            }
+            one.finish();
+            two.finish();
+            return true;
+        } catch (const BitstreamError&) {
+            return false;
+        }
+    };
+    const bool good = attempt(false, alone.data());
+    if (attempt(true, together.data()) == good && (!good || alone == together)) return;
+    std::fprintf(stderr, "mode two, n %zu: two streams together are not what they are alone\n", n);
+    std::abort();
+}
+
 // Decodes and, where that succeeds, encodes again.
 inline void decode(Mode mode, size_t n, const uint8_t* data, size_t size) {
+    if (mode == kTwo) return decode_two(n, data, size);
     const Models& m = models();
     std::vector<int32_t> out(n);
     const IntArray index{m.index.data(), n, IntArray::kI32};
@@ -186,13 +238,18 @@ inline void decode(Mode mode, size_t n, const uint8_t* data, size_t size) {
         return;
     }
     if (again != Bytes(data, data + size)) {
-        std::fprintf(stderr, "mode %d, n %zu: decoded bytes do not encode to themselves\n", mode, n);
+        std::fprintf(stderr, "mode %s, n %zu: decoded bytes do not encode to themselves\n", kNames[mode], n);
         std::abort();
     }
 }
 
 // Puts the right check into a many-lane stream that was damaged behind it, so that its lanes get to see the damage.
-inline void repair(uint8_t* data, size_t size) {
+inline void repair(Mode mode, uint8_t* data, size_t size) {
+    if (mode == kTwo) {
+        const size_t at = second_of(data, size);
+        if (at > 3) repair(kStatic, data + 3, at - 3);
+        return repair(kStatic, data + at, size - at);
+    }
     try {
         const uint8_t *p = data, *end = data + size;
         const uint64_t head = read_varint(p, end);

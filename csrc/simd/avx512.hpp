@@ -13,6 +13,7 @@ namespace avx512 {
 
 // Kernels of decode_avx512.cpp.
 size_t decode_static(DecodeJob& job, const TableView& t, int32_t* out, size_t groups);
+size_t decode_two(DecodeJob& one, DecodeJob& two, const TableView& t, int32_t* out_one, int32_t* out_two, size_t groups);
 size_t decode_indexed(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups);
 size_t decode_bits(DecodeJob& job, const uint16_t* p1, uint8_t* out, size_t groups);
 

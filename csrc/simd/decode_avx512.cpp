@@ -168,69 +168,121 @@ size_t decode_lanes(DecodeJob& job, const TableView& t, const int32_t* index, in
 }
 
 
-// Looks 64 slots (or 32, twice) up in a table of 2 to 256, without gathers: the first candidate comes from the slot's
-// high byte, in crowded buckets from four more bits; it or the next symbol nearly always fits, else all lanes step on.
+// The few lanes of one register (r = 0 or 1 of two) whose symbol is neither candidate: from their last one, step on.
+__attribute__((noinline)) __m512i step_on_small(const Op* entry, int r, uint32_t lanes, __m512i slot, __m512i& rest,
+                                                __m512i& less, __m512i symbol) {
+    alignas(64) uint16_t s[32];
+    alignas(64) uint8_t k[64];
+    _mm512_store_si512(s, slot);
+    _mm512_store_si512(k, symbol);
+    for (; lanes; lanes &= lanes - 1) {
+        const int l = __builtin_ctz(lanes), byte = 16 * (l / 8) + 8 * r + l % 8;
+        const Op* e = entry + k[byte];
+        do ++e;
+        while (s[l] - op_start(*e) > *e >> 16);
+        const __mmask32 lane = 1u << l;
+        rest = _mm512_mask_set1_epi16(rest, lane, static_cast<short>(s[l] - op_start(*e)));
+        less = _mm512_mask_set1_epi16(less, lane, static_cast<short>(*e >> 16));
+        symbol = _mm512_mask_set1_epi8(symbol, uint64_t{1} << byte, static_cast<char>(e - entry));
+    }
+    return symbol;
+}
+
+// Looks the slots of S times two registers up in a table of 2 to 256, without gathers: the first candidate comes from the
+// slot's high byte, in crowded buckets from four more bits; it or the next symbol nearly always fits. Stage by stage for all
+// registers, as a stage alone does not keep the processor busy.
 //
 // The tables do not all fit the registers, and it is they who must stay in memory, not the states: constructed where they
 // are used, they are read there.
 //
-// Returns the symbols' numbers as bytes in the order of a pack of the two registers.
-inline __m512i find_small(const SmallTable& t, const __m512i* slot, __m512i* rest, __m512i* less) {
+// Gives the symbols' numbers as bytes in the order of a pack of two registers.
+template <int S>
+inline void find_small(const TableView& view, const __m512i (*slot)[2], __m512i (*rest)[2], __m512i (*less)[2],
+                       __m512i* symbol) {
+    const SmallTable& t = *view.small;
     const __m512i nibble = _mm512_set1_epi16(0xf);
-    const __m512i high = _mm512_packus_epi16(_mm512_srli_epi16(slot[0], 8), _mm512_srli_epi16(slot[1], 8));
-    const __m512i middle = _mm512_packus_epi16(_mm512_and_si512(_mm512_srli_epi16(slot[0], 4), nibble),
-                                               _mm512_and_si512(_mm512_srli_epi16(slot[1], 4), nibble));
-    const __m512i row = Bytes256(t.crowd)(high);
-    __m512i symbol = _mm512_mask_mov_epi8(Bytes256(t.bucket)(high), _mm512_test_epi8_mask(row, row),
-                                          Bytes256(t.part)(_mm512_or_si512(row, middle)));
-    for (;;) {
-        const __m512i sl = Bytes256(t.start_low)(symbol), sh = Bytes256(t.start_high)(symbol),
-                      ll = Bytes256(t.less_low)(symbol), lh = Bytes256(t.less_high)(symbol),
-                      nl = Bytes256(t.next_low)(symbol), nh = Bytes256(t.next_high)(symbol);
+    for (int s = 0; s < S; ++s) {
+        const __m512i high = _mm512_packus_epi16(_mm512_srli_epi16(slot[s][0], 8), _mm512_srli_epi16(slot[s][1], 8));
+        const __m512i middle = _mm512_packus_epi16(_mm512_and_si512(_mm512_srli_epi16(slot[s][0], 4), nibble),
+                                                   _mm512_and_si512(_mm512_srli_epi16(slot[s][1], 4), nibble));
+        const __m512i row = Bytes256(t.crowd)(high);
+        symbol[s] = _mm512_mask_mov_epi8(Bytes256(t.bucket)(high), _mm512_test_epi8_mask(row, row),
+                                         Bytes256(t.part)(_mm512_or_si512(row, middle)));
+    }
+    __m512i over[S][2], any = _mm512_setzero_si512();
+    for (int s = 0; s < S; ++s) {
+        const __m512i sl = Bytes256(t.start_low)(symbol[s]), sh = Bytes256(t.start_high)(symbol[s]),
+                      ll = Bytes256(t.less_low)(symbol[s]), lh = Bytes256(t.less_high)(symbol[s]),
+                      nl = Bytes256(t.next_low)(symbol[s]), nh = Bytes256(t.next_high)(symbol[s]);
         const __m512i start[2] = {_mm512_unpacklo_epi8(sl, sh), _mm512_unpackhi_epi8(sl, sh)};
         const __m512i here[2] = {_mm512_unpacklo_epi8(ll, lh), _mm512_unpackhi_epi8(ll, lh)};
         const __m512i next[2] = {_mm512_unpacklo_epi8(nl, nh), _mm512_unpackhi_epi8(nl, nh)};
-        __m512i step[2], over[2];
+        __m512i step[2];
         for (int r = 0; r < 2; ++r) {
-            step[r] = choose(_mm512_sub_epi16(slot[r], start[r]), here[r], next[r], rest[r], less[r]);
-            over[r] = _mm512_subs_epu16(rest[r], less[r]);
+            step[r] = choose(_mm512_sub_epi16(slot[s][r], start[r]), here[r], next[r], rest[s][r], less[s][r]);
+            over[s][r] = _mm512_subs_epu16(rest[s][r], less[s][r]);
+            any = _mm512_or_si512(any, over[s][r]);
         }
-        symbol = _mm512_add_epi8(symbol, _mm512_packus_epi16(step[0], step[1]));
-        const __m512i any = _mm512_or_si512(over[0], over[1]);
-        if (__builtin_expect(!_mm512_test_epi16_mask(any, any), 1)) return symbol;
+        symbol[s] = _mm512_add_epi8(symbol[s], _mm512_packus_epi16(step[0], step[1]));
     }
+    if (__builtin_expect(_mm512_test_epi16_mask(any, any), 0))
+        for (int s = 0; s < S; ++s)
+            for (int r = 0; r < 2; ++r)
+                symbol[s] = step_on_small(view.entry + view.first[0], r, _mm512_test_epi16_mask(over[s][r], over[s][r]),
+                                          slot[s][r], rest[s][r], less[s][r], symbol[s]);
 }
 
+// How symbols become values.
 template <int R>
-size_t decode_small(DecodeJob& job, const TableView& t, int32_t* out, size_t groups) {
-    const __m512i offset = _mm512_set1_epi32(t.offset[0]), size = _mm512_set1_epi32(t.escape ? t.size[0] : -1),
-                  escaped = _mm512_set1_epi32(kEscaped);
-    // Where the bytes of symbols 16 q .. 16 q + 15 stand in the order of a pack.
-    __m512i pick[2 * R];
-    for (int q = 0; q < 2 * R; ++q) {
-        alignas(64) int32_t byte[16];
-        for (int j = 0; j < 16; ++j) byte[j] = 16 * (2 * (q % 2) + j / 8) + j % 8 + 8 * (q / 2);
-        pick[q] = _mm512_load_si512(byte);
+struct SmallValues {
+    __m512i offset, size, pick[2 * R];   // pick: where the bytes of symbols 16 q .. 16 q + 15 stand
+
+    explicit SmallValues(const TableView& t)
+        : offset(_mm512_set1_epi32(t.offset[0])), size(_mm512_set1_epi32(t.escape ? t.size[0] : -1)) {
+        for (int q = 0; q < 2 * R; ++q) {
+            alignas(64) int32_t byte[16];
+            for (int j = 0; j < 16; ++j) byte[j] = 16 * (2 * (q % 2) + j / 8) + j % 8 + 8 * (q / 2);
+            pick[q] = _mm512_load_si512(byte);
+        }
     }
-    Planes x[R];
-    for (int r = 0; r < R; ++r) x[r] = load_planes(job.x + 32 * r);
-    const uint16_t* word = job.word;
-    size_t g = 0;
-    for (; g < groups && word <= job.limit; ++g) {
-        const __m512i slot[2] = {x[0].a, x[R - 1].a};
-        __m512i rest[2], less[2];
-        const __m512i symbol = find_small(*t.small, slot, rest, less);
-        for (int r = 0; r < R; ++r)
-            advance<false>(x[r], _mm512_add_epi16(less[r], _mm512_set1_epi16(1)), rest[r], word);
+    void write(__m512i symbol, int32_t* out) const {
         for (int q = 0; q < 2 * R; ++q) {
             const __m512i k = _mm512_maskz_permutexvar_epi8(0x1111111111111111u, pick[q], symbol);
             const __mmask16 outside = _mm512_cmpeq_epi32_mask(k, size);
-            const __m512i value = _mm512_mask_mov_epi32(_mm512_add_epi32(k, offset), outside, escaped);
-            _mm512_storeu_si512(out + g * 32 * R + 16 * static_cast<size_t>(q), value);
+            const __m512i value = _mm512_mask_mov_epi32(_mm512_add_epi32(k, offset), outside, _mm512_set1_epi32(kEscaped));
+            _mm512_storeu_si512(out + 16 * q, value);
         }
     }
-    for (int r = 0; r < R; ++r) store_planes(job.x + 32 * r, x[r]);
-    job.word = word;
+};
+
+// S streams of 32 R lanes side by side. A step of one is a chain of dependent instructions, longer than the processor needs
+// to do them; the chains of two overlap.
+template <int S, int R>
+size_t decode_small(DecodeJob* const* job, const TableView& t, int32_t* const* out, size_t groups) {
+    const SmallValues<R> values(t);
+    Planes x[S][R];
+    const uint16_t* word[S];
+    for (int s = 0; s < S; ++s) {
+        for (int r = 0; r < R; ++r) x[s][r] = load_planes(job[s]->x + 32 * r);
+        word[s] = job[s]->word;
+    }
+    size_t g = 0;
+    for (; g < groups && word[0] <= job[0]->limit && word[S - 1] <= job[S - 1]->limit; ++g) {
+        __m512i slot[S][2], rest[S][2], less[S][2], symbol[S];
+        for (int s = 0; s < S; ++s) {
+            slot[s][0] = x[s][0].a;
+            slot[s][1] = x[s][R - 1].a;
+        }
+        find_small<S>(t, slot, rest, less, symbol);
+        for (int s = 0; s < S; ++s)
+            for (int r = 0; r < R; ++r)
+                advance<false>(x[s][r], _mm512_add_epi16(less[s][r], _mm512_set1_epi16(1)), rest[s][r], word[s]);
+        for (int s = 0; s < S; ++s) values.write(symbol[s], out[s] + g * 32 * R);
+    }
+    for (int s = 0; s < S; ++s) {
+        for (int r = 0; r < R; ++r) store_planes(job[s]->x + 32 * r, x[s][r]);
+        job[s]->word = word[s];
+    }
     return g;
 }
 
@@ -269,9 +321,16 @@ size_t decode_any(DecodeJob& job, const TableView& t, const int32_t* index, int3
 }  // namespace
 
 size_t decode_static(DecodeJob& job, const TableView& t, int32_t* out, size_t groups) {
-    if (t.small && job.lanes >= 32)
-        return job.lanes == 64 ? decode_small<2>(job, t, out, groups) : decode_small<1>(job, t, out, groups);
+    DecodeJob* const jobs[1] = {&job};
+    if (t.small && job.lanes == 64) return decode_small<1, 2>(jobs, t, &out, groups);
+    if (t.small && job.lanes == 32) return decode_small<1, 1>(jobs, t, &out, groups);
     return decode_any<false>(job, t, nullptr, out, groups);
+}
+
+size_t decode_two(DecodeJob& one, DecodeJob& two, const TableView& t, int32_t* out_one, int32_t* out_two, size_t groups) {
+    DecodeJob* const jobs[2] = {&one, &two};
+    int32_t* const out[2] = {out_one, out_two};
+    return decode_small<2, 2>(jobs, t, out, groups);
 }
 
 size_t decode_indexed(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups) {

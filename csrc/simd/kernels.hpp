@@ -74,6 +74,9 @@ struct Kernels {
     size_t (*decode_static)(DecodeJob& job, const TableView& t, int32_t* out, size_t groups);
     size_t (*decode_indexed)(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups);
     size_t (*decode_bits)(DecodeJob& job, const uint16_t* p1, uint8_t* out, size_t groups);
+    // Two streams of 64 lanes with a small table side by side; null where nothing is gained by it.
+    size_t (*decode_two)(DecodeJob& one, DecodeJob& two, const TableView& t, int32_t* out_one, int32_t* out_two,
+                         size_t groups);
     // Passes (passes.hpp): largest value, negative ones counting as very large; all values or-ed; least value; sum modulo
     // 2^32; for each of `blocks` blocks of kHashParts 16-bit little-endian words: part[j] = part[j] * kHashFactor + word j.
     uint32_t (*largest)(const int32_t* values, size_t n);
