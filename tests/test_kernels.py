@@ -172,12 +172,23 @@ def test_tables_of_one_symbol_among_others(escape: bool) -> None:
         check(lambda: encode(lone, tables), lambda data: decode(data, tables), lone)
 
 
-def test_several_segments() -> None:
+@pytest.mark.parametrize("escape", [False, True])
+def test_several_segments(escape: bool) -> None:
+    """A static table's segments are decoded two at a time, the rest of the longer one alone."""
     rng = np.random.default_rng(6)
-    tables = Tables.from_weights(np.ones(256, np.uint32))
-    values = rng.integers(0, 256, (1 << 22) + 70_001, dtype=np.uint8)
+    weights = np.exp(-np.abs(np.arange(200) - 90) / 8)
+    tables = Tables.from_pmf([np.append(weights, 1e-4) if escape else weights], [-90], escape=escape)
+    values = rng.choice(200, (1 << 22) + 70_001, p=weights / weights.sum()).astype(np.int32) - 90
+    if escape:
+        values[rng.integers(0, len(values), 100)] = rng.integers(-(10**6), 10**6, 100)
     data = check(lambda: encode(values, tables), lambda d: decode(d, tables), values)
     assert encode(values, tables, threads=2) == data
+    assert (decode(data, tables, threads=2) == values).all()
+    for at in (len(data) // 2, len(data) - 3):
+        broken = bytearray(data)
+        broken[at] ^= 16
+        with pytest.raises(BitstreamError):
+            decode(bytes(broken), tables)
 
 
 @pytest.mark.parametrize("name", KERNELS)
