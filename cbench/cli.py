@@ -56,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
     scale.add_argument("--complexity", metavar="L", type=_natural, help="level of a scalable codec, 0 (most) to 7")
     scale.add_argument("--max-kmac", metavar="N", type=float, help="its best structure within N KMAC a pixel")
     scale.add_argument("--max-ms", metavar="N", type=float, help="its best structure within N ms on this machine")
+    aim = verb.add_mutually_exclusive_group()
+    aim.add_argument("--quality", metavar="Q", type=int, help="of a lossy codec that has a dial; higher is better")
+    aim.add_argument("--bpp", metavar="B", type=float, help="the best picture within B bits a pixel")
+    aim.add_argument("--psnr", metavar="D", type=float, help="the smallest file with a PSNR of D dB")
     _coding_options(verb)
 
     verb = _verb(verbs, "decompress", "bring files back in the format they had", _decompress)
@@ -117,6 +121,9 @@ def _compress(options: argparse.Namespace) -> int:
         options.complexity,
         options.max_kmac,
         options.max_ms,
+        options.quality,
+        options.bpp,
+        options.psnr,
     )
     jobs = _jobs(options.inputs, options.output, files.find)
     short = [job.folder / (job.source.stem + transcode.SUFFIX) for job in jobs]

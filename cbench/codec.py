@@ -74,3 +74,18 @@ class Scalable(Protocol):
     def with_max_kmac(self, limit: float) -> Codec: ...
 
     def with_max_ms(self, limit: float, shape: tuple[int, int]) -> Codec: ...
+
+
+@runtime_checkable
+class Adjustable(Protocol):
+    """A lossy codec with a dial; files say where it stood."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def qualities(self) -> Sequence[int]:
+        """Settings from the smallest files to the best pictures."""
+        ...
+
+    def with_quality(self, quality: int) -> Codec: ...

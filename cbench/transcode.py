@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cbench import files, zoo
-from cbench.codec import Codec, NearLossless, Scalable
+from cbench.codec import Adjustable, Codec, NearLossless, Scalable
 from cbench.coding.archive import describe_archive, is_archive
 from cbench.coding.container import describe, is_container
 from cbench.coding.envelope import unwrap, wrap
@@ -31,6 +31,7 @@ from cbench.errors import (
     UnsupportedInputError,
 )
 from cbench.files.atomic import atomic_write, check_free
+from cbench.zoo.target import Target, family, meet
 
 SUFFIX = ".cb"
 NATIVE = {
@@ -64,6 +65,12 @@ class Settings:
     """Thousands of multiply-adds a pixel that encoder and decoder may take together."""
     max_ms: float | None = None
     """Milliseconds that they may take on this machine, as predicted."""
+    quality: int | None = None
+    """Of an `Adjustable` codec; at most one of the last three is set."""
+    bpp: float | None = None
+    """Look for the best picture within so many bits a pixel, among all weights of a family and all qualities."""
+    psnr: float | None = None
+    """Look for the smallest file with so many dB."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,9 @@ def compress_file(source: Path, target: Path, settings: Settings) -> Compressed:
     """
     check_free(target, settings.force)
     picture = files.read(source)
-    codec = _codec_for(picture.array, settings)
+    record = {"file": dict(picture.meta)}
+    envelope = len(wrap(b"", {**record, "max_error": None})) if target.suffix.lower() == SUFFIX else 0
+    codec = _codec_for(picture.array, settings, envelope)
     _check_suffix(target, codec.name)
     start = time.perf_counter()
     coded = codec.compress(picture.array)
@@ -107,7 +116,7 @@ def compress_file(source: Path, target: Path, settings: Settings) -> Compressed:
     data = coded
     if target.suffix.lower() == SUFFIX:
         bound = {} if codec.max_error == 0 else {"max_error": codec.max_error}
-        data = wrap(coded, {"file": dict(picture.meta), **bound})
+        data = wrap(coded, {**record, **bound})
     with atomic_write(target, settings.force) as temporary:
         temporary.write_bytes(data)
     array = picture.array
@@ -224,12 +233,16 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _codec_for(array: np.ndarray, settings: Settings) -> Codec:
-    """The codec that was asked for, with its error bound."""
+def _codec_for(array: np.ndarray, settings: Settings, envelope: int) -> Codec:
+    """The codec that was asked for, with its error bound, or at the quality that meets a target."""
+    if (settings.bpp, settings.psnr) != (None, None):
+        return _aimed(array, settings, envelope)
     name = settings.codec or zoo.default_codec(array)
-    codec = zoo.load_codec(name, settings.weights, threads=settings.threads)
-    if (settings.complexity, settings.max_kmac, settings.max_ms) != (None, None, None):
-        codec = _scaled(codec, array, settings)
+    codec = _loaded(name, array, settings)
+    if settings.quality is not None:
+        if not isinstance(codec, Adjustable):
+            raise UnsupportedInputError(f"codec {name} has no qualities; leave --quality out")
+        codec = codec.with_quality(settings.quality)
     if settings.delta == 0:
         return codec
     if not settings.codec and not isinstance(codec, NearLossless):
@@ -237,6 +250,25 @@ def _codec_for(array: np.ndarray, settings: Settings) -> Codec:
     if not isinstance(codec, NearLossless):
         raise UnsupportedInputError(f"codec {name} has no near-lossless mode; leave --delta out")
     return codec.with_max_error(settings.delta)
+
+
+def _aimed(array: np.ndarray, settings: Settings, envelope: int) -> Codec:
+    """Of all codecs of the family, the setting that meets the rate or the PSNR."""
+    if not settings.codec:
+        raise ConfigError("name a lossy codec, or a family such as tbtc.conv-xs, with --codec")
+    if settings.delta:
+        raise ConfigError("--delta is for near-lossless codecs, --bpp and --psnr for lossy ones; give one of them")
+    names = family(settings.codec, zoo.list_codecs()) or [settings.codec]
+    codecs = [_loaded(name, array, settings) for name in names]
+    return meet(codecs, array, Target(settings.bpp, settings.psnr), envelope)
+
+
+def _loaded(name: str, array: np.ndarray, settings: Settings) -> Codec:
+    """The codec, at the complexity that was asked for."""
+    codec = zoo.load_codec(name, settings.weights, threads=settings.threads)
+    if (settings.complexity, settings.max_kmac, settings.max_ms) != (None, None, None):
+        return _scaled(codec, array, settings)
+    return codec
 
 
 def _scaled(codec: Codec, array: np.ndarray, settings: Settings) -> Codec:

@@ -24,7 +24,7 @@ from cbench.data import photos as photo_data
 from cbench.data.folder import pictures
 from cbench.models.basic import BasicTraining, at_level, module
 from cbench.models.basic import config as models
-from cbench.models.basic.config import LAMBDAS, BasicConfig, CoderConfig, ordered
+from cbench.models.basic.config import LAMBDAS, PUBLISHED, BasicConfig, CoderConfig, ordered
 
 KODAK = DataSpec(source=kodak, name="Kodak")
 IMAGENET_8000 = DataSpec(source=pictures, root=Path("data/imagenet-8000"), name="ImageNet, 8000 large pictures")
@@ -123,6 +123,11 @@ def hyperprior_sc_static_backbone() -> Experiment:
     return _paper("hyperprior-sc-static-backbone", models.static_hyperprior())
 
 
+def hyperprior_sc_groupconv_full() -> Experiment:
+    """Comparison: the scale hyperprior with transforms of four groups of channels, of which one to four run."""
+    return _paper("hyperprior-sc-groupconv-full", models.group_hyperprior())
+
+
 def hyperprior_ar_base() -> Experiment:
     """Base of the order experiments: one width, no order; 1000 epochs in batches of 8."""
     experiment = _paper("hyperprior-ar-base", models.topo_group_base())
@@ -202,21 +207,21 @@ hyperprior_ar_learned_k7_g2_s2_ft = _kernel(7)
 
 
 def photos() -> Experiment:
-    """Four widths and two orders on one core, about four hours; the shipped weights stopped after 3,900 steps."""
+    """Four widths and two orders on one core, about an hour."""
     train = TrainSpec(
         module=module,
         config=BasicTraining(
             model=models.photos(),
             rd_lambda=LAMBDAS[2],
             sampling="sandwich",
-            start="balanced",
+            start="linear",
             search=photo_data.validation,
         ),
         data=DataSpec(source=photo_data.train, name="photographs"),
         validation=VALIDATION,
-        steps=80_000,
+        steps=20_000,
         batch_size=8,
-        lr=1e-3,
+        lr=8e-4,
         schedule="one-cycle",
         crop=128,
         ema=0.999,
@@ -271,7 +276,7 @@ def _paper(name: str, model: BasicConfig, training: BasicTraining | None = None)
     """A model with the paper's recipe: Adam 1e-4, 2000 epochs of 8000 pictures in batches of 32, crops of 256."""
     train = TrainSpec(
         module=module,
-        config=replace(training or BasicTraining(model=model), search=photo_data.validation),
+        config=replace(training or BasicTraining(model=model), search=photo_data.validation, augment=PUBLISHED),
         data=IMAGENET_8000,
         validation=VALIDATION,
         steps=500_000,

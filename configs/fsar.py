@@ -11,21 +11,27 @@ from pathlib import Path
 
 from cbench.bench.config import RUN_WEIGHTS, CodecSpec, DataSpec, Experiment, Measure, TrainSpec
 from cbench.codec import Sample
-from cbench.data import cifar10, imagenet_small, samples
+from cbench.data import cifar10, clic, imagenet_small, kodak, openimages, samples
 from cbench.models.fsar import FsarTraining, module
 from cbench.models.fsar.config import (
     FsarConfig,
     ar_cifar10,
-    backbone,
+    bits_back,
+    coder_ar,
+    coder_ar_o2s,
+    coder_ar_vq,
+    entropy_bottleneck,
     tiny,
     tiny_ar,
     v2dvq_c2,
+    v2dvq_c2_checkerboard,
     v2dvq_c2_edges,
-    v2dvq_c2_noreg,
+    v2dvq_c2_maskconv,
     v2dvq_c2_o1s,
     v2dvq_c2_o2s,
     v2dvq_c2_o2s_catreduce,
     v2dvq_c2_o3s,
+    vqvae_c2,
 )
 
 CODEC = "fsar.cifar10"
@@ -178,34 +184,154 @@ def v2dvq_c2_o3s_imagenet64() -> Experiment:
     return _with_model(v2dvq_c2_imagenet64(), "V2DVQ-c2-FSAR-O3S", v2dvq_c2_o3s())
 
 
-def v2dvq_c2_noreg_cifar10() -> Experiment:
-    """Ablation: without the loss that ties encoder and codebook."""
-    return _with_model(v2dvq_c2_cifar10(), "V2DVQ-c2-noreg", v2dvq_c2_noreg())
+def v2dvq_c2_maskconv_cifar10() -> Experiment:
+    """`V2DVQ-c2-maskconv3x3` on CIFAR-10 with the paper's recipe."""
+    return _alone(v2dvq_c2_cifar10(), "V2DVQ-c2-maskconv3x3", v2dvq_c2_maskconv())
 
 
-def v2dvq_shallow_c1_cifar10() -> Experiment:
-    """`V2DVQ` on the shallow backbone with 1 group, as in the paper's backbone ablation (batches of 500)."""
-    return _backbone("shallow", 1)
+def v2dvq_c2_maskconv_imagenet32() -> Experiment:
+    """`V2DVQ-c2-maskconv3x3` on ImageNet32 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet32(), "V2DVQ-c2-maskconv3x3", v2dvq_c2_maskconv())
 
 
-def v2dvq_shallow_c4_cifar10() -> Experiment:
-    """`V2DVQ` on the shallow backbone with 4 groups, as in the paper's backbone ablation (batches of 500)."""
-    return _backbone("shallow", 4)
+def v2dvq_c2_maskconv_imagenet64() -> Experiment:
+    """`V2DVQ-c2-maskconv3x3` on ImageNet64 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet64(), "V2DVQ-c2-maskconv3x3", v2dvq_c2_maskconv())
 
 
-def v2dvq_normal_c4_cifar10() -> Experiment:
-    """`V2DVQ` on the normal backbone with 4 groups, as in the paper's backbone ablation (batches of 500)."""
-    return _backbone("normal", 4)
+def v2dvq_c2_checkerboard_cifar10() -> Experiment:
+    """`V2DVQ-c2-checkerboard3x3` on CIFAR-10 with the paper's recipe."""
+    return _alone(v2dvq_c2_cifar10(), "V2DVQ-c2-checkerboard3x3", v2dvq_c2_checkerboard())
 
 
-def v2dvq_normal_c8_cifar10() -> Experiment:
-    """`V2DVQ` on the normal backbone with 8 groups, as in the paper's backbone ablation (batches of 500)."""
-    return _backbone("normal", 8)
+def v2dvq_c2_checkerboard_imagenet32() -> Experiment:
+    """`V2DVQ-c2-checkerboard3x3` on ImageNet32 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet32(), "V2DVQ-c2-checkerboard3x3", v2dvq_c2_checkerboard())
 
 
-def v2dvq_normal_c16_cifar10() -> Experiment:
-    """`V2DVQ` on the normal backbone with 16 groups, as in the paper's backbone ablation (batches of 500)."""
-    return _backbone("normal", 16)
+def v2dvq_c2_checkerboard_imagenet64() -> Experiment:
+    """`V2DVQ-c2-checkerboard3x3` on ImageNet64 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet64(), "V2DVQ-c2-checkerboard3x3", v2dvq_c2_checkerboard())
+
+
+def vqvae_c2_cifar10() -> Experiment:
+    """`vqvae-c2` on CIFAR-10 with the paper's recipe."""
+    return _alone(v2dvq_c2_cifar10(), "vqvae-c2", vqvae_c2())
+
+
+def vqvae_c2_imagenet32() -> Experiment:
+    """`vqvae-c2` on ImageNet32 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet32(), "vqvae-c2", vqvae_c2())
+
+
+def vqvae_c2_imagenet64() -> Experiment:
+    """`vqvae-c2` on ImageNet64 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet64(), "vqvae-c2", vqvae_c2())
+
+
+def entropy_bottleneck_cifar10() -> Experiment:
+    """`entropy_bottleneck` on CIFAR-10 with the paper's recipe."""
+    return _alone(v2dvq_c2_cifar10(), "entropy_bottleneck", entropy_bottleneck())
+
+
+def entropy_bottleneck_imagenet32() -> Experiment:
+    """`entropy_bottleneck` on ImageNet32 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet32(), "entropy_bottleneck", entropy_bottleneck())
+
+
+def entropy_bottleneck_imagenet64() -> Experiment:
+    """`entropy_bottleneck` on ImageNet64 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet64(), "entropy_bottleneck", entropy_bottleneck())
+
+
+def bits_back_cifar10() -> Experiment:
+    """`bits_back` on CIFAR-10 with the paper's recipe."""
+    return _alone(v2dvq_c2_cifar10(), "bits_back", bits_back())
+
+
+def bits_back_imagenet32() -> Experiment:
+    """`bits_back` on ImageNet32 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet32(), "bits_back", bits_back())
+
+
+def bits_back_imagenet64() -> Experiment:
+    """`bits_back` on ImageNet64 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet64(), "bits_back", bits_back())
+
+
+def coder_ar_vq_cifar10() -> Experiment:
+    """`Coder-ar-c32-vq` on CIFAR-10 with the paper's recipe."""
+    return _alone(_coding(v2dvq_c2_cifar10()), "Coder-ar-c32-vq", coder_ar_vq())
+
+
+def coder_ar_vq_imagenet32() -> Experiment:
+    """`Coder-ar-c32-vq` on ImageNet32 with the paper's recipe."""
+    return _alone(_coding(v2dvq_c2_imagenet32()), "Coder-ar-c32-vq", coder_ar_vq())
+
+
+def coder_ar_vq_imagenet64() -> Experiment:
+    """`Coder-ar-c32-vq` on ImageNet64 with the paper's recipe."""
+    return _alone(_coding(v2dvq_c2_imagenet64()), "Coder-ar-c32-vq", coder_ar_vq())
+
+
+def coder_ar_vq_openimages() -> Experiment:
+    """`Coder-ar-c32-vq` on crops of OpenImages, for Kodak and CLIC."""
+    return _alone(_openimages(), "Coder-ar-c32-vq", coder_ar_vq())
+
+
+def coder_ar_vq_openimages_plain() -> Experiment:
+    """`Coder-ar-c32-vq` on the same without flips, in batches of 32."""
+    return _alone(_openimages_plain(), "Coder-ar-c32-vq", coder_ar_vq())
+
+
+def coder_ar_cifar10() -> Experiment:
+    """`Coder-ar-c32-STHQ` on CIFAR-10 with the paper's recipe."""
+    return _alone(_coding(v2dvq_c2_cifar10()), "Coder-ar-c32-STHQ", coder_ar())
+
+
+def coder_ar_imagenet32() -> Experiment:
+    """`Coder-ar-c32-STHQ` on ImageNet32 with the paper's recipe."""
+    return _alone(_coding(v2dvq_c2_imagenet32()), "Coder-ar-c32-STHQ", coder_ar())
+
+
+def coder_ar_imagenet64() -> Experiment:
+    """`Coder-ar-c32-STHQ` on ImageNet64 with the paper's recipe."""
+    return _alone(_coding(v2dvq_c2_imagenet64()), "Coder-ar-c32-STHQ", coder_ar())
+
+
+def coder_ar_openimages() -> Experiment:
+    """`Coder-ar-c32-STHQ` on crops of OpenImages, for Kodak and CLIC."""
+    return _alone(_openimages(), "Coder-ar-c32-STHQ", coder_ar())
+
+
+def coder_ar_openimages_plain() -> Experiment:
+    """`Coder-ar-c32-STHQ` on the same without flips, in batches of 32."""
+    return _alone(_openimages_plain(), "Coder-ar-c32-STHQ", coder_ar())
+
+
+def coder_ar_o2s_cifar10() -> Experiment:
+    """`Coder-ar-c32-STHQ-FSAR-O2S-arid` on CIFAR-10 with the paper's recipe."""
+    return _alone(_coding(v2dvq_c2_cifar10()), "Coder-ar-c32-STHQ-FSAR-O2S-arid", coder_ar_o2s())
+
+
+def coder_ar_o2s_imagenet32() -> Experiment:
+    """`Coder-ar-c32-STHQ-FSAR-O2S-arid` on ImageNet32 with the paper's recipe."""
+    return _alone(_coding(v2dvq_c2_imagenet32()), "Coder-ar-c32-STHQ-FSAR-O2S-arid", coder_ar_o2s())
+
+
+def coder_ar_o2s_imagenet64() -> Experiment:
+    """`Coder-ar-c32-STHQ-FSAR-O2S-arid` on ImageNet64 with the paper's recipe."""
+    return _alone(_coding(v2dvq_c2_imagenet64()), "Coder-ar-c32-STHQ-FSAR-O2S-arid", coder_ar_o2s())
+
+
+def coder_ar_o2s_openimages() -> Experiment:
+    """`Coder-ar-c32-STHQ-FSAR-O2S-arid` on crops of OpenImages, for Kodak and CLIC."""
+    return _alone(_openimages(), "Coder-ar-c32-STHQ-FSAR-O2S-arid", coder_ar_o2s())
+
+
+def coder_ar_o2s_openimages_plain() -> Experiment:
+    """`Coder-ar-c32-STHQ-FSAR-O2S-arid` on the same without flips, in batches of 32."""
+    return _alone(_openimages_plain(), "Coder-ar-c32-STHQ-FSAR-O2S-arid", coder_ar_o2s())
 
 
 def v2dvq_c2_o1s_cifar10_cpu() -> Experiment:
@@ -301,17 +427,53 @@ def _with_model(experiment: Experiment, title: str, model: FsarConfig) -> Experi
     config = replace(recipe, model=model, prior_every=1 if recipe.soft_every == 1 else 4)
     return replace(
         experiment,
-        name=experiment.name.replace("v2dvq-c2", title.lower()),
+        name=experiment.name.replace("v2dvq-c2", title.lower().replace("_", "-")),
         description=experiment.description.replace("V2DVQ-c2", title),
         codecs=(*PEERS, replace(TRAINED_HERE, label=title)),
         train=replace(experiment.train, config=config),
     )
 
 
-def _backbone(name: str, groups: int) -> Experiment:
-    title = f"V2DVQ-{name}-c{groups}"
-    experiment = _with_model(v2dvq_c2_cifar10(), title, backbone(name, groups))
-    return replace(experiment, train=replace(experiment.train, batch_size=500, steps=100_000))
+def _alone(experiment: Experiment, title: str, model: FsarConfig) -> Experiment:
+    """The same data and recipe for another model, which alone is measured."""
+    changed = _with_model(experiment, title, model)
+    return replace(changed, codecs=changed.codecs[len(PEERS) :])
+
+
+def _coding(experiment: Experiment) -> Experiment:
+    """The paper's coding experiments: batches of 1,024 where the pictures are those of CIFAR-10."""
+    steps = 49_000 if experiment.train.batch_size == 1000 else experiment.train.steps
+    batch = 1024 if experiment.train.batch_size == 1000 else experiment.train.batch_size
+    return replace(experiment, train=replace(experiment.train, batch_size=batch, steps=steps))
+
+
+def _openimages() -> Experiment:
+    """Crops of 128 x 128 in batches of 64, 250 epochs of 200,000 pictures; without the paper's changes of colour."""
+    paper = v2dvq_c2_cifar10()
+    train = replace(
+        paper.train,
+        data=DataSpec(source=openimages.train, name="OpenImages train"),
+        validation=DataSpec(source=openimages.validation, name="OpenImages validation", limit=100),
+        steps=780_000,
+        batch_size=64,
+        lr=1e-4,
+        crop=128,
+        flip=True,
+    )
+    return replace(
+        paper,
+        name="fsar-v2dvq-c2-openimages",
+        description="V2DVQ-c2 trained on OpenImages, tested on whole photographs.",
+        data=(DataSpec(source=kodak, name="Kodak"), DataSpec(source=clic.validation, name="CLIC 2020 valid")),
+        train=train,
+        measure=Measure(),
+    )
+
+
+def _openimages_plain() -> Experiment:
+    crops = _openimages()
+    train = replace(crops.train, batch_size=32, steps=625_000, flip=False)
+    return replace(crops, name="fsar-v2dvq-c2-openimages-plain", train=train)
 
 
 def _imagenet(name: str, test: DataSpec, train: DataSpec, validation: DataSpec, **recipe: int) -> Experiment:

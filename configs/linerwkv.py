@@ -5,7 +5,7 @@ The published weights are expected as data/weights/linerwkv/{xs,s,m,l}.pth; see 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from cbench.bench import peers
 from cbench.bench.config import RUN_WEIGHTS, CodecSpec, DataSpec, Experiment, Measure, TrainSpec
 from cbench.codec import Sample
 from cbench.data import envi_folder, hyspecnet, samples
-from cbench.models.ccsds123.codec import ccsds123
+from cbench.models.ccsds123.codec import best, ccsds123, hybrid
 from cbench.models.linerwkv import LineRwkvTraining, build, build_pipeline, module
 from cbench.models.linerwkv.config import SIZES, l, m, s, tiny, xs
 
@@ -57,16 +57,51 @@ def _pipeline(size: str, max_error: int | None = None, weights: str | None = Non
     )
 
 
+_KINDS = (_network, _pipeline)
+
+
+def _shipped(kind: Callable[..., CodecSpec], max_error: int) -> CodecSpec:
+    """`_network` or `_pipeline` of XS with the weights that come with the package."""
+    return replace(kind("xs", max_error), weights=None)
+
+
 def _adaptive(max_error: int | None = None) -> CodecSpec:
     """The same experts without a network: what is left is what the network adds."""
     label = "rls.e5" + (f" error {max_error}" if max_error else "")
     return CodecSpec(codec="rls.e5", label=label, max_error=max_error, series="rls.e5")
 
 
-def _standard(max_error: int | None = None) -> CodecSpec:
-    """CCSDS 123.0-B-2."""
-    label = "CCSDS 123" + (f" error {max_error}" if max_error else "")
-    return CodecSpec(codec="ccsds123", label=label, build=ccsds123, max_error=max_error, series="CCSDS 123")
+_STANDARD = {
+    "CCSDS 123": ("ccsds123.best", best),
+    "CCSDS 123 sample-adaptive": ("ccsds123", ccsds123),
+    "CCSDS 123 hybrid": ("ccsds123.hybrid", hybrid),
+}
+"""CCSDS 123.0-B-2: the smallest of its variants, and two of these."""
+
+
+def _standard(max_error: int | None = None, name: str = "CCSDS 123") -> CodecSpec:
+    """The standard, in one of the variants."""
+    codec, build = _STANDARD[name]
+    label = name + (f" error {max_error}" if max_error else "")
+    return CodecSpec(codec=codec, label=label, build=build, max_error=max_error, series=name)
+
+
+def config() -> Experiment:
+    """The shipped weights beside the experts alone and the standard: rates by bound and by band, error maps.
+
+    Three minutes on one core; the cubes must be in data/hyperspectral.
+    """
+    return Experiment(
+        name="linerwkv-shipped",
+        description="Shipped LineRWKV weights (XS), the same experts without them, and the standard.",
+        codecs=tuple(
+            kind(bound)
+            for bound in (0, 1, 5, 20)
+            for kind in (partial(_shipped, _network), partial(_shipped, _pipeline), _adaptive, _standard)
+        ),
+        data=(TEST,),
+        measure=Measure(psnr=True, band_rates=True),
+    )
 
 
 def sizes() -> Experiment:
@@ -95,7 +130,21 @@ def bounds() -> Experiment:
         description="Rates under the paper's bounds of the absolute error.",
         codecs=(*networks, *pipelines, *standards),
         data=(TEST,),
-        measure=Measure(psnr=True),
+        measure=Measure(psnr=True, band_rates=True),
+    )
+
+
+def standard() -> Experiment:
+    """The standard alone: its coders, lossless and with errors, on all seven cubes; a minute on one core."""
+    return Experiment(
+        name="ccsds123",
+        description="CCSDS 123.0-B-2 with its two adaptive coders and the best of both.",
+        codecs=tuple(_standard(bound, kind) for bound in (0, 1, 5, 20) for kind in _STANDARD),
+        data=(
+            TEST,
+            DataSpec(source=envi_folder.hyperspectral_validation, name="validation cube"),
+            DataSpec(source=envi_folder.hyperspectral_train, name="training cubes"),
+        ),
     )
 
 
@@ -228,6 +277,52 @@ def fine_tune() -> Experiment:
     base = train_cubes_xs()
     spec = replace(base.train, init=WEIGHTS / "xs.pth", steps=4000, lr=1e-4)
     return replace(base, name="linerwkv-fine-tune-xs", train=spec)
+
+
+SCENE, TRAINED_LINES = "abu_beach_1", 64
+
+
+def scene_above(root: Path | str | None = None) -> Sequence[Sample]:
+    """The lines of one scene that `fine_tune_scene` trains on."""
+    return _scene(slice(0, TRAINED_LINES), root)
+
+
+def scene_below(root: Path | str | None = None) -> Sequence[Sample]:
+    """The lines of that scene that follow."""
+    return _scene(slice(TRAINED_LINES, None), root)
+
+
+def _scene(lines: slice, root: Path | str | None) -> Sequence[Sample]:
+    (scene,) = (sample for sample in envi_folder.hyperspectral_train(root) if sample.name == SCENE)
+    return [Sample(f"{SCENE}, lines {lines.start}-{lines.stop or 'end'}", scene.array[:, lines])]
+
+
+def fine_tune_scene() -> Experiment:
+    """The published XS on with the upper 64 lines of one scene, under the codec's normalisation; the rest is coded.
+
+    Another start: `--set train.init=FILE`, such as the weights that come with the package.
+    """
+    tuned = [replace(kind("xs", weights=RUN_WEIGHTS), label=f"{kind('xs').label}, tuned") for kind in _KINDS]
+    above = DataSpec(source=scene_above, name="upper lines")
+    return Experiment(
+        name="linerwkv-fine-tune-scene",
+        description="Published LineRWKV-XS before and after 300 steps on the upper lines of the scene that is coded.",
+        codecs=(*(kind("xs") for kind in _KINDS), *tuned, _adaptive(), _standard()),
+        data=(DataSpec(source=scene_below, name="lower lines"),),
+        train=TrainSpec(
+            module=module,
+            config=LineRwkvTraining(model=xs(), positions=16, bands=32, final_lr=0.02, codec_loss=True),
+            data=above,
+            validation=above,
+            steps=300,
+            batch_size=1,
+            lr=5e-4,
+            crop=64,
+            ema=0.97,
+            validate_every=300,
+            init=WEIGHTS / "xs.pth",
+        ),
+    )
 
 
 def tiny_synthetic() -> Experiment:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from _published import KODAK_TBTC
+
 from cbench.bench import peers
 from cbench.bench.config import RUN_WEIGHTS, CodecSpec, DataSpec, Experiment, Measure, TrainSpec
 from cbench.codec import Sample
@@ -18,10 +20,12 @@ from cbench.data import clic, kodak, photos, samples
 from cbench.models.tbtc import TbtcConfig, TbtcTraining, build, module
 from cbench.models.tbtc.config import BETAS, extra_small, lambda_of, large, medium, small
 from cbench.models.tbtc.config import tiny as tiny_size
+from cbench.zoo import BUILDERS
 
 KODAK = DataSpec(source=kodak, name="Kodak")
 QUALITY = Measure(psnr=True, ms_ssim=True)
-SHIPPED = {"Conv-Hyperprior xs": ("tbtc.conv-xs", (1, 2, 3))}
+SERIES = {"Conv-Hyperprior xs": "tbtc.conv-xs", "SwinT-ChARM xs": "tbtc.swin-xs"}
+"""Curves of shipped weights, with the points 1, 2, 3."""
 CPU_RATES = (0.0035, 0.013, 0.0483)
 """lambda of the points 1, 2, 3."""
 TITLES = {"conv": "Conv", "swin": "SwinT", "hyperprior": "Hyperprior", "charm": "ChARM"}
@@ -35,12 +39,34 @@ def config() -> Experiment:
         codecs=(*peers.lossy(4), *_shipped()),
         data=(KODAK,),
         measure=QUALITY,
+        references=KODAK_TBTC,
     )
 
 
 def kodak_full() -> Experiment:
     """The same with all points of the classical curves; most of the time is AVIF's."""
     return replace(config(), name="tbtc-kodak-full", codecs=(*peers.lossy(), *_shipped()))
+
+
+def dial() -> Experiment:
+    """What the step of y costs: each of the shipped Conv weights at several qualities, beside JPEG and WebP."""
+    codecs = tuple(
+        CodecSpec(
+            codec=f"tbtc.conv-xs-{i}",
+            label=f"weights {i}, quality {quality}",
+            series=f"Conv-Hyperprior xs {i}",
+            build=partial(build, f"tbtc.conv-xs-{i}", quality=quality),
+        )
+        for i in (1, 2, 3)
+        for quality in (-16, -8, 0, 8)
+    )
+    others = tuple(spec for spec in peers.lossy(4) if spec.series in ("JPEG", "WebP"))
+    return replace(
+        config(),
+        name="tbtc-dial",
+        description="The shipped TBTC Conv models with coarser and finer steps than they were trained for.",
+        codecs=(*others, *codecs),
+    )
 
 
 def bundled() -> Experiment:
@@ -161,8 +187,9 @@ def tiny() -> Experiment:
 def _shipped() -> tuple[CodecSpec, ...]:
     return tuple(
         CodecSpec(codec=f"{name}-{i}", label=f"{series} {i}", series=series)
-        for series, (name, points) in SHIPPED.items()
-        for i in points
+        for series, name in SERIES.items()
+        for i in (1, 2, 3)
+        if f"{name}-{i}" in BUILDERS
     )
 
 
@@ -195,6 +222,7 @@ def _paper(transform: str, prior: str, size: Literal["s", "m", "l"] = "m") -> Ex
         description=f"{label} trained on CLIC with the paper's recipe.",
         codecs=(*peers.lossy(4), _trained(label)),
         data=(KODAK,),
+        references=KODAK_TBTC,
         train=train,
         measure=QUALITY,
     )
@@ -224,6 +252,7 @@ def _cpu(transform: str, index: int) -> Experiment:
         description=f"{label} trained on photographs on one core.",
         codecs=(*peers.lossy(4), _trained(label)),
         data=(KODAK,),
+        references=KODAK_TBTC,
         train=train,
         measure=QUALITY,
     )

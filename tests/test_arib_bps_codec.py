@@ -23,6 +23,8 @@ from cbench.models.arib_bps.codec import AribCodec
 from cbench.models.arib_bps.config import AribConfig, tiny_share, tiny_split
 from cbench.models.arib_bps.latents import Posterior, bit_probabilities, centres
 from cbench.models.arib_bps.network import AribNetwork
+from cbench.models.arib_bps.rates import bounds
+from cbench.models.arib_bps.winograd import WinogradConv
 
 torch.set_num_threads(1)
 FOLDED = replace(
@@ -146,6 +148,18 @@ def test_the_items_of_an_archive_that_share_a_stack(tiny):
         tiny.decompress_many(pack_archive(archive.head, [items[16], *items[1:16], items[0], *items[17:]], shapes))
 
 
+def test_files_of_the_first_format_are_read(tiny):
+    """They hold all six bytes of the state; now the highest one is left out where it is zero."""
+    odd = 0
+    for seed in range(8):
+        x = sparse(3, 8, 8, seed=seed)
+        head, (payload,) = unpack(tiny.compress(x))
+        whole = payload[:5] + b"\0" + payload[5:] if len(payload) % 2 else payload
+        odd += len(payload) % 2
+        np.testing.assert_array_equal(tiny.decompress(pack(replace(head, format=1), whole)), x)
+    assert 0 < odd < 8
+
+
 def test_bits_back_pays_for_latents(weights):
     """What was drawn with the posterior comes back, so fine latents cost hardly more than coarse ones."""
     back = AribCodec("arib_bps.tiny", weights)
@@ -158,6 +172,17 @@ def test_bits_back_pays_for_latents(weights):
         latents = 8 * weights.network.config.latents(32, 32)
         assert 8 * len(a) < 0.8 * 8 * x.size
         assert 8 * len(b) - 8 * len(a) > 0.7 * latents
+
+
+def test_streams_cost_what_the_bound_says(weights, tiny):
+    """The bound with quantised latents, noise averaged out, is what the bytes come to."""
+    x = [sparse(3, 32, 32, seed=seed) for seed in range(3)]
+    generator = torch.Generator().manual_seed(0)
+    found = [bounds(weights.network, torch.from_numpy(picture)[None], 4, generator) for picture in x]
+    for (continuous, quantised), picture in zip(found, x, strict=True):
+        stream = 8 * payload_size(tiny.compress(picture)) / picture.size
+        assert quantised - 0.03 < stream < quantised + 0.05
+        assert abs(continuous - quantised) < 0.1
 
 
 def test_too_few_bits_for_the_latents(weights):
@@ -299,6 +324,15 @@ def test_integer_tables_are_those_of_every_machine():
 
 TABLE_CHECK = 3602809585
 
+
+@pytest.mark.parametrize("size", [(4, 4), (16, 16), (9, 14), (1, 3)])
+def test_winograd_is_as_exact_as_convolution(size):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(32, 24, 3, padding=1).double().requires_grad_(False)
+    x = torch.randn(3, 32, *size, dtype=torch.float64)
+    torch.testing.assert_close(WinogradConv(conv)(x), conv(x), rtol=0, atol=2e-14)
+
+
 MATRIX = """
 import sys
 import numpy as np
@@ -320,6 +354,7 @@ print("same")
 
 @pytest.mark.parametrize(("capability", "threads", "onednn"), [("avx2", 2, "on"), ("default", 1, "off")])
 def test_files_decode_in_other_environments(weights, tiny, tiles, tmp_path, capability, threads, onednn):
+    """Other kernels of PyTorch, and of MKL: "COMPATIBLE" adds in another order."""
     x = np.stack([*(tile[:, 4:12, 4:12] for tile in tiles[:4]), *(sparse(3, 8, 8, seed=n) for n in range(4))])
     np.save(tmp_path / "x.npy", x)
     checkpoint.save(tmp_path / "w.safetensors", weights, {})
@@ -330,7 +365,7 @@ def test_files_decode_in_other_environments(weights, tiny, tiles, tmp_path, capa
     path = os.pathsep.join([str(root), str(root / "tests")])
     out = subprocess.run(
         [sys.executable, "-c", MATRIX, str(tmp_path), str(threads), onednn],
-        env={**os.environ, "PYTHONPATH": path, "ATEN_CPU_CAPABILITY": capability},
+        env={**os.environ, "PYTHONPATH": path, "ATEN_CPU_CAPABILITY": capability, "MKL_CBWR": "COMPATIBLE"},
         capture_output=True,
         text=True,
         check=False,

@@ -1,5 +1,6 @@
 """Training of ArIB-BPS: both models, one model, finetuning with coded latents, resuming."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,8 @@ from cbench.errors import ConfigError
 from cbench.models.arib_bps import AribTraining, checkpoint, module
 from cbench.models.arib_bps.config import tiny_split
 from cbench.models.arib_bps.losses import Quantised, logistic_noise, sig_terms
-from cbench.models.arib_bps.train import AribModule, emphasise_differences, qps_of, read_qps
+from cbench.models.arib_bps.rates import qps_of
+from cbench.models.arib_bps.train import AribModule, emphasise_differences, read_qps
 from cbench.train.fit import fit
 
 torch.set_num_threads(1)
@@ -30,6 +32,9 @@ MODEL = replace(
     entropy_width_ins=None,
     entropy_depth_ins=None,
 )
+
+
+MODES = ["sig", "ins", "finetune"]
 
 
 def pictures(root=None):
@@ -73,7 +78,73 @@ def test_training_resumes_where_it_stopped(tmp_path):
     assert path.stat().st_size < 2.2 * sum(value.numel() for value in whole.values()) + 200_000
 
 
-@pytest.mark.parametrize("mode", ["sig", "ins", "finetune"])
+KILLED = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from test_arib_bps_train import module, spec, with_mode
+from cbench.train.fit import fit
+
+def dying(config):
+    made = module(config)
+    made.after_step = lambda batch: made.step < 3 or os.kill(os.getpid(), signal.SIGKILL)
+    return made
+
+for mode in sys.argv[2:]:
+    if child := os.fork():
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    else:
+        fit(replace(with_mode(mode), module=dying), Path(sys.argv[1]) / mode, progress=False)
+        os._exit(0)
+"""
+
+
+def with_mode(mode):
+    few = DataSpec(source=pictures, limit=1)
+    return spec(config=AribTraining(model=MODEL, mode=mode, decay_rate=0.9), validation=few, ema=0.9)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A folder with a run of each mode that was killed in its third step of four."""
+    folder = tmp_path_factory.mktemp("killed")
+    run([sys.executable, "-c", KILLED, str(folder), *MODES])
+    return folder
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_killed_run_resumes_and_ends_like_any_other(killed, tmp_path, mode):
+    assert last(killed / mode)["step"] == 2
+    fit(with_mode(mode), killed / mode, resume=True, progress=False)
+    fit(with_mode(mode), tmp_path, progress=False)
+    whole, parts = last(tmp_path), last(killed / mode)
+    assert whole["step"] == parts["step"] == 4
+    for what in ("network", "average"):
+        assert all(torch.equal(whole[what][name], parts[what][name]) for name in whole[what])
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path):
+    """The other model gets no gradients, which must not keep the processes waiting."""
+    code = (
+        "import sys; from dataclasses import replace; from pathlib import Path; from test_arib_bps_train import *\n"
+        "if __name__ == '__main__':\n"
+        "    fit(replace(with_mode('sig'), devices=2), Path(sys.argv[1]) / 'two', progress=False)\n"
+    )
+    (tmp_path / "main.py").write_text(code)
+    run([sys.executable, str(tmp_path / "main.py"), str(tmp_path)])
+    assert last(tmp_path / "two")["step"] == 4
+
+
+def run(command):
+    tests = Path(__file__).parent
+    path = os.pathsep.join([str(tests.parent), str(tests)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert out.returncode == 0, out.stderr[-4000:]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_one_model_learns_and_the_other_stays(mode):
     torch.manual_seed(0)
     trained = AribModule(AribTraining(model=MODEL, mode=mode, decay_rate=0.5, decay_interval=10))

@@ -23,6 +23,8 @@ from cbench.models.basic.context import ContextModel
 from cbench.models.basic.integer import IntegerUnit
 from cbench.models.basic.network import BasicNetwork, Structure, random_order
 from cbench.models.basic.orders import ORDERS, compile_order, label_schedule, named_order
+from cbench.models.basic.slimmable import SlimConv2d
+from cbench.models.basic.timing import Timing
 from cbench.nn.running import running
 from cbench.nn.torchvision_guard import guard
 
@@ -34,7 +36,7 @@ def weights_of(model: BasicConfig, seed: int = 0) -> checkpoint.Weights:
     torch.manual_seed(seed)
     network = BasicNetwork(model)
     with torch.no_grad():
-        network.edges["x_y"].layers[-1].weight.mul_(100)
+        [layer for layer in network.edges["x_y"].layers if isinstance(layer, SlimConv2d)][-1].weight.mul_(100)
     for coder in network.z_coders:
         coder.settle()
     return checkpoint.build(network.state_dict(), model)
@@ -114,13 +116,14 @@ def test_files_carry_what_the_decoder_runs_and_the_encoder_is_free():
     [
         replace(config.hyperprior(), widths=(4, 6), latent=8, hyper=8),
         replace(config.slim_cae(), widths=(4, 6), latent=6, hyper=6),
+        replace(config.group_hyperprior(), widths=(4, 8), latent=8, hyper=8),
         replace(config.cheng(), widths=(4, 8), latent=8, hyper=8),
         replace(config.elic(), widths=(4, 8), latent=8, hyper=8),
         replace(config.topo_group(config.ordered("learned", 4, 3)), widths=(4,), latent=8, hyper=8),
         replace(config.topo_group_base(), widths=(4,), latent=8, hyper=8),
         replace(config.topo_group(config.ordered("random", 2)), widths=(4,), latent=8, hyper=8),
     ],
-    ids=["hyperprior", "slim-cae", "cheng", "elic", "learned", "sum", "random"],
+    ids=["hyperprior", "slim-cae", "groups", "cheng", "elic", "learned", "sum", "random"],
 )
 def test_other_models(model):
     own = BasicCodec("basic.test", weights_of(model))
@@ -262,12 +265,35 @@ def test_levels_of_complexity():
     assert costs == sorted(costs, reverse=True)
     assert costs[0] == own.cost(own.front[0]).total
     assert costs[-1] == own.cost(own.front[-1]).total
-    limit = (costs[0] + costs[-1]) / 2
+    size, limit = (64, 64), (costs[0] + costs[-1]) / 2
     assert own.with_max_kmac(limit).cost().total <= limit
-    for wrong in (lambda: own.with_complexity(8), lambda: own.with_max_kmac(1e-6), lambda: own.with_max_ms(1e-9)):
+    for wrong in (
+        lambda: own.with_complexity(8),
+        lambda: own.with_max_kmac(1e-6),
+        lambda: own.with_max_ms(1e-9, size),
+    ):
         with pytest.raises(ConfigError):
             wrong()
-    assert own.with_max_ms(1e6, (64, 64)).structure == own.front[0]
+    assert own.with_max_ms(1e6, size).structure == own.front[0]
+
+
+@pytest.mark.parametrize("slim_latents", [False, True])
+def test_predicted_times(slim_latents):
+    """What a choice does not touch takes no longer, and the sum of nothing is the least structure."""
+    model = (
+        replace(config.slim_cae(), widths=(4, 32), latent=32, hyper=32)
+        if slim_latents
+        else replace(tiny(), widths=(4, 32), latent=8, hyper=8)
+    )
+    own = BasicCodec("basic.test", weights_of(model))
+    timing = Timing.of(own, (64, 192))
+    assert timing is Timing.of(own, (64, 192))
+    assert timing.predict(own.front[-1]) == timing.least
+    largest = timing.predict(own.front[0])
+    assert largest.encoder > timing.least.encoder > 0
+    assert largest.decoder > timing.least.decoder > 0
+    if not slim_latents:
+        assert timing.more[0][0].decoder == timing.more[3][0].encoder == 0
 
 
 def test_weights_files(tmp_path):
@@ -360,6 +386,35 @@ def test_parameter_counts(name):
     )
     count += len(network.y_coders) if len(network.y_coders) > 1 else 0
     assert count == published
+
+
+def test_parameters_of_the_group_convolutions():
+    """What the published count has more: a bias for each of four input groups where layers are dense, unused logits."""
+    with torch.device("meta"):
+        network = BasicNetwork(config.group_hyperprior())
+    parts = {name: sum(p.numel() for p in edge.parameters()) for name, edge in network.edges.items()}
+    assert parts == {"x_y": 734_596, "y_z": 2_175_552, "z_y": 2_175_552, "y_x": 734_407}
+    biases = 3 * (6 * 192 + 3)
+    assert sum(p.numel() for p in network.parameters()) + biases + 45 == 5_835_329
+
+
+def test_groups_do_not_see_each_other():
+    torch.manual_seed(0)
+    model = replace(config.group_hyperprior(), widths=(4, 8, 12), latent=12, hyper=8)
+    network = BasicNetwork(model).requires_grad_(False)
+    x = torch.rand(1, 3, 64, 64)
+    y = [network.edges["x_y"](x, choice) for choice in range(3)]
+    for choice, leading in ((1, 8), (2, 4)):
+        assert torch.allclose(y[choice][:, :leading], y[0][:, :leading], atol=1e-6)
+        assert not y[choice][:, leading:].any()
+        changed = y[0].clone()
+        changed[:, leading:] += 1
+        pictures = [network.edges["y_x"](latent, choice) for latent in (y[0], changed)]
+        assert torch.equal(*pictures)
+    costs = Complexity(network).edges
+    grouped = sum(w * n * 25 / 4**stride for stride, (w, n) in enumerate([(3, 12), (4, 12), (4, 12), (4, 12)], 1))
+    assert costs[0][0] == pytest.approx((grouped + 4 * 12 * (1 / 4 + 1 / 16 + 1 / 64)) / 1000)
+    assert costs[3][0] == pytest.approx(costs[0][0])
 
 
 def test_complexity_of_the_main_model():

@@ -24,6 +24,7 @@ from cbench.models.basic.order_learning import (
     expected_labels,
     reinforce,
     soft_mask,
+    thermodynamic,
     vimco,
 )
 from cbench.models.basic.orders import (
@@ -361,6 +362,7 @@ def test_monte_carlo_losses():
     loss.backward()
     assert (log_q.grad.T - given["vimco_grad_log_q"]).abs().max() < 1e-5
     assert float(reinforce(log_weight, log_q.detach())) == pytest.approx(given["reinforce"], rel=1e-5)
+    assert float(thermodynamic(log_weight, log_q.detach())) == pytest.approx(given["thermo"], rel=1e-5)
 
 
 def test_bjontegaard_sign_is_the_usual_one():

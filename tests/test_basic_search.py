@@ -18,8 +18,10 @@ from cbench.bench.run import run
 from cbench.codec import Sample
 from cbench.errors import ConfigError, DataNotFoundError
 from cbench.models.basic import checkpoint, config
+from cbench.models.basic.augment import AUGMENTATIONS, augmented, from_linear, to_linear
+from cbench.models.basic.codec import BasicCodec
 from cbench.models.basic.config import BasicTraining, CoderConfig, tiny
-from cbench.models.basic.network import BasicNetwork
+from cbench.models.basic.network import BasicNetwork, Structure
 from cbench.models.basic.order_learning import draw_labels, mean_entropy
 from cbench.models.basic.search import (
     Entry,
@@ -30,8 +32,11 @@ from cbench.models.basic.search import (
     losses,
     pareto_front,
     searched,
+    spread,
 )
+from cbench.models.basic.start import start_linear
 from cbench.models.basic.train import BasicModule
+from cbench.nn.components import components, covariances
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
@@ -89,6 +94,69 @@ def test_levels_and_front():
         find_levels([entries[1], entries[0]], 3)
 
 
+def test_levels_are_spread_evenly():
+    costs = [16.0, 15.9, 15.8, 8.1, 8.0, 4.1, 4.0, 2.0, 1.0]
+    assert [costs[at] for at in spread(costs, 5)] == [16.0, 8.0, 4.0, 2.0, 1.0]
+    assert len(set(spread(costs, 9))) == 9
+    assert spread([4.0, 1.0], 8)[::7] == [0, 1]
+    assert spread([3.0], 8) == [0] * 8
+
+
+def test_components_of_the_model_picture():
+    kernels = components([16, 16])
+    assert [tuple(kernel.shape) for kernel in kernels] == [(12, 3, 2, 2), (16, 12, 2, 2)]
+    for kernel in kernels:
+        rows = kernel.flatten(1)
+        assert torch.allclose(rows @ rows.T, torch.eye(len(rows)), atol=1e-5)
+    found = covariances([16, 16], 2)
+    variance = found[:, 2, 2]
+    assert (np.diff(variance) < 1e-9).all()
+    # The first component is the mean of a block: its neighbours are alike, the less so the further away.
+    assert variance[0] > found[0, 2, 3] > found[0, 2, 4] > 0
+    assert np.allclose(found[0], found[0].T)
+    assert (np.abs(found) <= variance[:, None, None] + 1e-9).all()
+
+
+def test_a_linear_start_transforms_without_training():
+    """Smooth pictures come back at every width, large coefficients first, at few bits."""
+    model = replace(tiny(), widths=(16, 24), latent=24, hyper=16)
+    torch.manual_seed(0)
+    made = BasicNetwork(model)
+    start_linear(made, 145.0)
+    made.eval()
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    x = (0.5 + 0.3 * torch.sin(rows / 17) * torch.cos(columns / 13)).expand(1, 3, -1, -1)
+    for structure in (Structure(), Structure(1, 1, 1, 1)):
+        with torch.no_grad():
+            parts = made(x, structure)
+        assert float((parts.x_hat - x).square().mean()) < 0.1 * float(x.var())
+        assert float(parts.bits) < 1.0 * x[0, 0].numel()
+        deviations = parts.y[0].flatten(1).std(1)
+        assert deviations[0] > 10 * deviations[-1]
+    with pytest.raises(ConfigError, match="linear start"):
+        start_linear(BasicNetwork(replace(config.hyperprior(), widths=(4,), latent=4, hyper=4)), 145.0)
+
+
+def test_weights_of_another_lambda_are_scaled(tmp_path):
+    torch.manual_seed(0)
+    weights = checkpoint.build(network().state_dict(), network().config)
+    checkpoint.save(tmp_path / "w.safetensors", weights, {"rd_lambda": "100"})
+    module = BasicModule(BasicTraining(model=network().config, start="linear", rd_lambda=25.0))
+    module.load(tmp_path / "w.safetensors")
+    module.network.eval()
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        y, z = (network().edges["x_y"](x), network().edges["y_z"](network().edges["x_y"](x)))
+        half = module.network.edges["x_y"](x)
+        assert torch.allclose(half, y / 2, atol=1e-5)
+        assert torch.allclose(module.network.edges["y_z"](half), z, atol=1e-4)
+        assert torch.allclose(module.network.edges["y_x"](half), network().edges["y_x"](y), atol=1e-4)
+        prior = network().edges["z_y"](z)
+        for own, other in zip(module.network.y_coders, network().y_coders, strict=True):
+            for found, expected in zip(own(half, prior), other(y, prior), strict=True):
+                assert torch.allclose(found, expected / 2, atol=1e-4)
+
+
 def test_searched_weights_keep_a_front():
     state = network().state_dict()
     weights = checkpoint.build(state, network().config)
@@ -105,16 +173,24 @@ BATCH = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch
     "training",
     [
         BasicTraining(model=tiny()),
-        BasicTraining(model=tiny(), sampling="sandwich", start="balanced"),
+        BasicTraining(model=tiny(), sampling="sandwich", start="linear"),
         BasicTraining(model=tiny(), sampling="relaxed", complexity_weight=1.0),
+        BasicTraining(model=tiny(), sampling="relaxed", complexity_loss="relative", complexity_weight=1.0),
+        BasicTraining(model=tiny(), augment=("tones", "light", "upside-down")),
         BasicTraining(model=replace(config.hyperprior(), widths=(4, 6), latent=8, hyper=8), distill=True),
         BasicTraining(model=replace(config.slim_cae(), widths=(4, 6), latent=6, hyper=6)),
         BasicTraining(model=replace(tiny(), coders=(CoderConfig(), CoderConfig(order="learned", groups=2, stages=3)))),
+        BasicTraining(
+            model=replace(tiny(), coders=(CoderConfig(order="learned", stages=3),)), estimator="thermodynamic"
+        ),
         BasicTraining(model=replace(tiny(), coders=(CoderConfig(order="learned", stages=3),)), random_orders=100),
         BasicTraining(model=replace(tiny(), coders=(CoderConfig(order="random", groups=2, variant="B"),))),
         BasicTraining(model=replace(tiny(), coders=(CoderConfig(order="learned", stages=3, logits="continuous"),))),
     ],
-    ids=["uniform", "sandwich", "relaxed", "distilled", "slim-cae", "learned", "random-phase", "random", "continuous"],
+    ids=[
+        *("uniform", "sandwich", "relaxed", "relative", "augmented", "distilled", "slim-cae", "learned"),
+        *("thermodynamic", "random-phase", "random", "continuous"),
+    ],
 )
 def test_a_step_moves_what_it_should(training):
     torch.manual_seed(0)
@@ -139,6 +215,44 @@ def test_a_step_moves_what_it_should(training):
         assert module.network.edges["x_y"].logits.grad.abs().sum() > 0
     module.network.eval()
     assert torch.isfinite(module.loss(BATCH[:1])["bpd"])
+
+
+def test_relative_loss_goes_from_none_to_all():
+    """On the largest structure nothing is lost and all is spent; on the smallest it is the other way round."""
+    torch.manual_seed(0)
+    module = BasicModule(BasicTraining(model=tiny(), sampling="relaxed", complexity_loss="relative"))
+    module.network.eval()
+    x = BATCH.float() / 255
+    (best, worst), (most, least) = module._extremes(x)
+    assert most > least > 0
+    shares = [module._relative_loss(x, torch.tensor(loss), torch.tensor(most)) for loss in (best, worst)]
+    assert float(shares[0]) == pytest.approx(0, abs=1e-5)
+    if worst > best:
+        assert float(shares[1]) == pytest.approx(1, rel=1e-3)
+
+
+def test_augmentations_do_what_they_say():
+    torch.manual_seed(0)
+    x = torch.rand(64, 3, 8, 8)
+    for name in AUGMENTATIONS:
+        before = x.clone()
+        changed = augmented(x, (name,))
+        assert torch.equal(x, before)
+        assert changed.min() >= 0
+        assert changed.max() <= 1
+        share = float((changed != x).flatten(1).any(1).float().mean())
+        assert 0.3 < share < 0.95, name
+    assert torch.allclose(from_linear(to_linear(x)), x, atol=1e-5)
+    assert float(to_linear(torch.tensor(0.5))) == pytest.approx(0.21404, abs=1e-4)
+    grey = torch.full((64, 3, 1, 1), 0.25)
+    lit = augmented(grey, ("light",))
+    warm, cold = lit[:, 0] > lit[:, 1], lit[:, 2] > lit[:, 1]
+    assert 0 < int(warm.sum()) < 64
+    assert torch.equal(warm, lit[:, 2] < lit[:, 1])
+    assert int(cold.sum()) > 0
+    assert torch.equal(lit[:, 1], grey[:, 1])
+    with pytest.raises(ConfigError, match="augmentation"):
+        augmented(x, ("blur",))
 
 
 def test_frozen_parts_stay():
@@ -174,6 +288,37 @@ def test_every_experiment_constructs():
             recipe = experiment.train.config
             with torch.device("meta"):
                 assert BasicNetwork(recipe.model).config == recipe.model
+
+
+def shrunken(model: config.BasicConfig) -> config.BasicConfig:
+    """The same kind of model with a few channels."""
+    latent = 2 * max([4, *(coder.groups for coder in model.coders)])
+    count = min(len(model.widths), 3)
+    widths = tuple(latent // 2 * (1 + i) for i in range(count)) if count > 1 else (latent,)
+    small = replace(model, coders=tuple(replace(coder, expand=1) for coder in model.coders))
+    same = model.slim_latents or model.backbone == "groups"
+    return replace(small, widths=widths, latent=widths[-1] if same else latent, hyper=widths[-1] if same else 8)
+
+
+@pytest.mark.parametrize("name", [name for name, make in EXPERIMENTS.items() if make().train is not None])
+def test_every_training_runs_when_shrunken(name):
+    """A step of the experiment's recipe on a small model of its kind, then a file of it."""
+    recipe = EXPERIMENTS[name]().train.config
+    torch.manual_seed(0)
+    module = BasicModule(replace(recipe, model=shrunken(recipe.model), search=None, distortion="mse"))
+    module.train()
+    parameters = module.groups()[0].parameters
+    optimizer = torch.optim.Adam(parameters, 1e-4)
+    found = module.loss(BATCH)
+    found["loss"].backward()
+    optimizer.step()
+    assert all(torch.isfinite(value).all() for value in found.values())
+    module.network.eval()
+    module.calibrate([])
+    own = module.codec()
+    assert isinstance(own, BasicCodec)
+    x = BATCH[0, :, :20, :30].numpy()
+    assert own.decompress(own.compress(x)).shape == x.shape
 
 
 def test_shrunken_run(tmp_path):

@@ -22,7 +22,7 @@ from cbench.errors import CbenchError
 FLAGS = {
     "compress": {
         *("-o", "--output", "--codec", "--delta", "--weights", "--threads", "--force"),
-        *("--complexity", "--max-kmac", "--max-ms"),
+        *("--complexity", "--max-kmac", "--max-ms", "--quality", "--bpp", "--psnr"),
     },
     "decompress": {"-o", "--output", "--weights", "--threads", "--force"},
     "info": {"--json"},

@@ -154,7 +154,7 @@ def test_original_checkpoints_load(tmp_path, lightning, shallow):
 
 def test_checkpoints_of_other_models_are_refused(tmp_path):
     state, _, _ = fixture("tiny_lt_cat15")
-    torch.save(state | {"prior_model.prior_coder.ar_model.0.weight": torch.zeros(1)}, tmp_path / "full.pt")
+    torch.save(state | {"prior_model.flow.0.weight": torch.zeros(1)}, tmp_path / "full.pt")
     with pytest.raises(ConfigError, match="no part of a V2DVQ model"):
         checkpoint.load(tmp_path / "full.pt")
     torch.save({"state_dict": {"a": nn.Linear(2, 2)}}, tmp_path / "code.pt")

@@ -12,8 +12,9 @@ from cbench.coding import DecodeIO, EncodeIO, StateTables
 from cbench.data import samples
 from cbench.errors import ConfigError
 from cbench.models.fsar import checkpoint, config, tables
-from cbench.models.fsar.codec import ContextLatent, FsarCodec, nearest
+from cbench.models.fsar.codec import FsarCodec, nearest
 from cbench.models.fsar.config import NEIGHBOURS, FsarConfig, backbone, tiny
+from cbench.models.fsar.latents import ContextLatent
 from cbench.models.fsar.network import FsarNetwork
 from cbench.models.fsar.prior import entmax
 
@@ -147,11 +148,33 @@ def test_tables_are_the_network(context, shared_mlp):
     reduced = np.random.default_rng(1).integers(0, len(kept), (3, 4, 5, 7))
     symbols = torch.from_numpy(found.expand(reduced))
     vectors = network.quantizer.lookup(symbols.permute(0, 2, 3, 1).reshape(-1, 4)).view(3, 5, 7, 4, -1)
-    nats = float(network.prior_nats(symbols, vectors))
+    nats = float(network.prior_nats(symbols, vectors)[0])
     assert found.state_tables().bits(reduced) == pytest.approx(nats / np.log(2), rel=2e-4)
     used = np.unique(found.table_of)
     assert len(used) <= len(found.weights)
     assert len(found.weights) <= 4 * (len(kept) + 1) ** len(found.context)
+
+
+@pytest.mark.parametrize("context", ["l", "lt", "ctx3"])
+def test_rows_are_merged_within_their_budget(context):
+    network = random_network(context=NEIGHBOURS[context], codes=6)
+    whole = tables.prior_tables(network)
+    share = whole.weights / whole.weights.sum(1, keepdims=True)
+    before = len(whole.weights)
+    for budget in (0.0, 0.002, 0.05):
+        some = tables.merged(whole, budget)
+        own = share[whole.table_of].reshape(-1, 6)
+        shared = (some.weights / some.weights.sum(1, keepdims=True))[some.table_of].reshape(-1, 6)
+        kl = (own * np.log2(own / shared)).sum(-1)
+        assert kl.max() <= budget + 1e-4
+        assert len(some.weights) <= before
+        before = len(some.weights)
+        symbols = np.random.default_rng(0).integers(0, 6, (2, 2, 9, 9))
+        coder = some.state_tables()
+        np.testing.assert_array_equal(coder.decode(coder.encode(symbols), symbols.shape), symbols)
+    assert before < len(whole.weights)
+    with pytest.raises(ConfigError, match="negative"):
+        tables.merged(whole, -1)
 
 
 def test_many_contexts_get_rows_where_they_occur(monkeypatch):

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +131,26 @@ def test_arithmetic_of_the_caller_does_not_matter():
         assert tiny().compress(x) == plain
     finally:
         torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("columns", [16, 70, 133])
+def test_strips_of_columns_that_threads_share(columns):
+    x = scene(bands=5, lines=6, columns=columns)
+    data = tiny(1).compress(x)
+    for threads in (2, 3, 4):
+        assert tiny(1, threads).compress(x) == data
+        assert worst(tiny(threads=threads).decompress(data), x) <= 1
+
+
+@pytest.mark.parametrize("what", ["memory", "threads"])
+def test_measuring_tool(what, tmp_path):
+    sizes = ["--lines", "9", "--bands", "4", "--columns", "33", "--repeats", "1", "--codec", "linerwkv.xs", "--plot"]
+    tool = Path(__file__).resolve().parent.parent / "tools/measure_lines.py"
+    command = [sys.executable, str(tool), what, *sizes, str(tmp_path / "memory.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    assert ("decoding: line 1: " if what == "memory" else "factor ") in done.stdout
+    assert (tmp_path / "memory.png").exists() == (what == "memory")
 
 
 def test_blocks_and_threads():

@@ -86,6 +86,16 @@ def test_what_is_decoded_is_what_training_saw():
         assert 8 * payload_size(data) < 1.03 * float(out.bits) + 200
 
 
+@pytest.mark.parametrize("transform", ["conv", "swin"])
+def test_batches_are_their_pictures(transform):
+    """Also where z has one position, and with either memory layout."""
+    network = weights(transform, "charm").network
+    x = torch.from_numpy(np.stack([photo(64, 64), photo(65, 64)[:, 1:]])).float() / 255
+    with torch.no_grad():
+        both, first, second = (network(part).x_hat for part in (x, x[:1], x[1:].to(memory_format=torch.channels_last)))
+    assert float((both - torch.cat([first, second])).abs().max()) < 1e-3
+
+
 def test_several_pictures_in_one_archive():
     own = codec("conv", "charm")
     pictures = [photo(17, 23), photo(64, 64), photo(17, 23)]

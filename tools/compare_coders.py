@@ -1,6 +1,7 @@
 """Our coder beside the ones people use, on the same integers in one process and one thread.
 
     python tools/compare_coders.py [--json] [--case static|indexed64|indexed512|small|rows|parameters|bits|states]
+    python tools/compare_coders.py --fsar    finite-state coding, then FSAR's context models and the sizes of its tables
 
 Times are medians of thread CPU time after a warm-up. "over ideal" compares the bytes with the code length under the
 distribution that the data was drawn from. Cycles a symbol are at the clock that /proc/cpuinfo gives. Slow coders get a
@@ -299,13 +300,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true", help="a list of rows instead of a table")
     parser.add_argument("--case", choices=CASES, action="append", help="only this case (repeatable)")
+    parser.add_argument("--fsar", action="store_true", help="the case states, and what FSAR's priors cost")
     options = parser.parse_args()
     rows: list[Row] = []
-    for name in options.case or CASES:
+    for name in ["states"] if options.fsar else options.case or CASES:
         if sys.stderr.isatty():
             print(f"{name} ...", file=sys.stderr)
         rows += CASES[name]()
     print(json.dumps([asdict(row) for row in rows], indent=1) if options.json else text(rows))
+    if options.fsar and not options.json:
+        import compare_fsar
+
+        print(compare_fsar.text())
     return 0
 
 

@@ -19,7 +19,7 @@ from cbench.data import cifar10, folder
 from cbench.errors import CbenchError
 from cbench.files.atomic import atomic_write
 from cbench.models.arib_bps import checkpoint
-from cbench.models.arib_bps.train import qps_of
+from cbench.models.arib_bps.rates import qps_of
 
 
 def main() -> int:

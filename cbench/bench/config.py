@@ -135,6 +135,8 @@ class Measure:
     """Code small pictures in archives of up to 1000 where the codec can; else one file an item."""
     psnr: bool = False
     """Peak signal-to-noise ratio of lossy codecs; the peak is the largest value of the dtype."""
+    band_rates: bool = False
+    """What each band of a cube costs, for the first items of a data set and codecs that can say (coded once more)."""
     ms_ssim: bool = False
     """Multi-scale structural similarity of lossy codecs (8-bit pictures of at least 161 x 161)."""
 
@@ -148,6 +150,21 @@ class Measure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A rate-distortion curve that others published: drawn beside ours, and never mistaken for a measurement."""
+
+    label: str
+    dataset: str
+    """Name of the data set that it is of (`DataSpec.title`)."""
+    items: int
+    """How many items its means are over; it is shown where a run coded just as many."""
+    points: tuple[tuple[float, float, float | None], ...]
+    """Bits a pixel, PSNR in dB, MS-SSIM."""
+    source: str
+    """Where the figures are from, and what they leave out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything one run does: train (optional), then code the data set with every codec and compare."""
 
@@ -157,6 +174,8 @@ class Experiment:
     data: tuple[DataSpec, ...]
     measure: Measure = Measure()
     train: TrainSpec | None = None
+    references: tuple[Reference, ...] = ()
+    """Published curves for the plots and the BD-rate table."""
     description: str = ""
     """One sentence for the report."""
 

@@ -63,6 +63,14 @@ def visible(x: np.ndarray) -> np.ndarray:
     return _shown(_colour(x), *_range(x))
 
 
+def false_colour(x: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Three bands of a cube (C, H, W) as (H, W, 3) uint8, as bright as those of `like` should be."""
+    bands = [int(part * len(x)) for part in _FALSE_COLOUR]
+    low, high = np.percentile(like[bands], (1, 99))
+    scaled = (x[bands].astype(np.float64) - low) * (255 / max(high - low, 1))
+    return np.moveaxis(np.clip(np.round(scaled), 0, 255).astype(np.uint8), 0, -1)
+
+
 def _colour(x: np.ndarray) -> np.ndarray:
     """Three channels, (3, h, w), of the middle of the picture; bands of a cube in false colour."""
     top, left = ((max(0, n - SIDE) // 2) for n in x.shape[1:])

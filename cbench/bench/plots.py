@@ -16,6 +16,9 @@ _INK, _FAINT, _GRID = "#22303c", "#6b7a89", "#e3e8ec"
 _STANDARD, _NEAR, _LEARNED = "#9fb3c8", "#cfdae4", "#d1495b"
 _PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5195", "#5f6b76")
 """Told apart by people of all kinds of colour vision; one colour a curve, in the order of the experiment."""
+_PUBLISHED = ("#7f6a93", "#a8743f", "#4f8a76", "#b0586f", "#22303c")
+_BEYOND = 1.1
+"""Published curves end at this times the largest rate that was measured."""
 _LEARNED_WIDTH, _STANDARD_WIDTH = 2.6, 1.7
 
 
@@ -113,9 +116,22 @@ def _curves(report: Report, dataset: str, summaries: Sequence[Summary]) -> Any:
                 learned = any(s.codec in report.learned for s in summaries if (s.series or s.codec) == name)
                 _curve(panel, points, _PALETTE[number % len(_PALETTE)], learned)
                 ends.append((*points[-1], name, _PALETTE[number % len(_PALETTE)]))
+        published = report.references_of(dataset)
+        reach = _BEYOND * max((rate for rate, *_ in ends), default=0)
+        for number, reference in enumerate(published):
+            points = sorted(
+                (rate, score)
+                for rate, psnr, ms_ssim in reference.points
+                if rate <= reach and (score := psnr if quality is _psnr else decibel(ms_ssim)) is not None
+            )
+            if points:
+                colour = _PUBLISHED[number % len(_PUBLISHED)]
+                panel.plot(*zip(*points, strict=True), color=colour, linewidth=1.1, linestyle=(0, (4, 2)))
+                ends.append((*points[-1], reference.label, colour))
         panel.grid(True, color=_GRID)
         panel.set_xlim(left=0)
-        panel.set_xlabel("bits per pixel, complete files", color=_FAINT, fontsize=9)
+        about = "bits per pixel, complete files" + ("; dashed: published" if published else "")
+        panel.set_xlabel(about, color=_FAINT, fontsize=9)
         panel.set_title(label, loc="left", fontsize=9, color=_FAINT)
         _label_ends(panel, ends)
     items = len(summaries[0].rows)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cbench.bench.config import Experiment
+from cbench.bench.config import Experiment, Reference
+from cbench.bench.cubes import bound_table
 from cbench.bench.metrics import bd_rate
 from cbench.bench.rows import Row, write_csv
 from cbench.bench.summary import Summary, by_rate, decibel, summarise, versus_best
@@ -40,6 +41,8 @@ class Report:
     """Label of a codec -> rate-distortion curve that it is a point of."""
     learned: frozenset[str] = frozenset()
     """Labels of codecs that come from a paper rather than from a standard."""
+    references: tuple[Reference, ...] = ()
+    """Published curves."""
     environment: dict[str, Any] = field(default_factory=dict)
     out: Path | None = None
     """Run folder."""
@@ -62,6 +65,7 @@ class Report:
             validation=tuple(validation),
             series={spec.title: spec.series for spec in experiment.codecs if spec.series},
             learned=frozenset(spec.title for spec in experiment.codecs if "." in spec.codec),
+            references=experiment.references,
             environment=environment or {},
             out=out,
         )
@@ -75,6 +79,11 @@ class Report:
         """One line a codec, of one data set or of all."""
         found = summarise(self.rows, self.series)
         return [s for s in found if dataset in (None, s.dataset)]
+
+    def references_of(self, dataset: str) -> tuple[Reference, ...]:
+        """Published curves of a data set; none if only a part of it was coded."""
+        items = max((len(s.rows) for s in self.summaries(dataset)), default=0)
+        return tuple(r for r in self.references if (r.dataset, r.items) == (dataset, items))
 
     @property
     def datasets(self) -> list[str]:
@@ -102,28 +111,36 @@ def write_report(report: Report) -> None:
     """rows.csv, report.md, plots (PNG and SVG) and TensorBoard events, into the report's folder."""
     if report.out is None:
         raise ConfigError("this report belongs to no run folder")
+    from cbench.bench.cubes import write_cube_plots
     from cbench.bench.events import write_events
     from cbench.bench.plots import write_plots
 
     write_csv(report.out / "rows.csv", report.rows)
-    plots = write_plots(report)
+    plots = write_plots(report) + write_cube_plots(report)
     with atomic_write(report.out / "report.md", force=True) as temporary:
         temporary.write_text(report.markdown(plots))
     write_events(report, plots)
 
 
-def bd_table(summaries: Sequence[Summary]) -> list[tuple[str, float | None, float | None]]:
-    """(curve, BD-rate by PSNR, BD-rate by MS-SSIM) in % of each curve against the first one."""
-    curves: dict[str, list[Summary]] = {}
+def bd_table(
+    summaries: Sequence[Summary], references: Sequence[Reference] = ()
+) -> list[tuple[str, float | None, float | None]]:
+    """(curve, BD-rate by PSNR, BD-rate by MS-SSIM) in % of each curve against the first one; published curves last."""
+    curves: dict[str, list[_Point]] = {}
     for summary in summaries:
         if summary.series and summary.good:
-            curves.setdefault(summary.series, []).append(summary)
+            point = mean_bpp(summary), _psnr(summary), _similarity(summary)
+            curves.setdefault(summary.series, []).append(point)
+    for reference in references:
+        curves[f"{reference.label}, published"] = [(bpp, psnr, decibel(ssim)) for bpp, psnr, ssim in reference.points]
     if len(curves) < 2:
         return []
-    anchor, *others = curves.values()
-    return [(name, 0.0, 0.0) for name in list(curves)[:1]] + [
-        (curve[0].series, _bd(curve, anchor, _psnr), _bd(curve, anchor, _similarity)) for curve in others
-    ]
+    (first, anchor), *others = curves.items()
+    return [(first, 0.0, 0.0), *((name, _bd(curve, anchor, 1), _bd(curve, anchor, 2)) for name, curve in others)]
+
+
+_Point = tuple[float | None, float | None, float | None]
+"""Bits a pixel, PSNR in dB, MS-SSIM in dB."""
 
 
 def mean_bpp(summary: Summary) -> float | None:
@@ -131,8 +148,8 @@ def mean_bpp(summary: Summary) -> float | None:
     return summary.mean(lambda row: row.bpp)
 
 
-def _bd(curve: list[Summary], anchor: list[Summary], quality: Any) -> float | None:
-    points = [[(mean_bpp(s), quality(s)) for s in c if quality(s) is not None] for c in (curve, anchor)]
+def _bd(curve: Sequence[_Point], anchor: Sequence[_Point], quality: int) -> float | None:
+    points = [[(point[0], point[quality]) for point in c if point[quality] is not None] for c in (curve, anchor)]
     if min(map(len, points)) < 2:
         return None
     (rate, score), (anchor_rate, anchor_score) = (zip(*p, strict=True) for p in points)
@@ -161,12 +178,19 @@ def _sections(report: Report, render: Any) -> list[str]:
         lossy = [s for s in summaries if not s.lossless]
         if lossless:
             parts += _heading(render, dataset, about), render(_lossless_columns(lossless), lossless) + "\n"
+            by_bound = bound_table(lossless)
+            if by_bound:
+                parts += _heading(render, dataset, "bits a sample under each bound"), render(*by_bound) + "\n"
         if lossy:
             parts += _heading(render, dataset, f"lossy, {about}"), render(_lossy_columns(lossy), lossy) + "\n"
-        differences = bd_table(lossy)
+        published = report.references_of(dataset)
+        differences = bd_table(lossy, published)
         if differences:
             text = f"BD-rate against {differences[0][0]} (negative saves bits)"
             parts += _heading(render, dataset, text), render(_BD_COLUMNS, differences[1:]) + "\n"
+        if published and lossy:
+            sources = dict.fromkeys(reference.source for reference in published)
+            parts.append(f"Published, not measured here: {'; '.join(sources)}.\n")
     if report.validation:
         lines = summarise(report.validation, {})
         parts += _heading(render, lines[0].dataset, f"{len(lines[0].rows)} items"), ""

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from cbench.bench.config import CodecSpec, DataSpec, Experiment, Measure
+from cbench.bench.cubes import CubeFolder
 from cbench.bench.loading import WEIGHTS_FILE
 from cbench.bench.measure import ARCHIVE_ITEMS, Bench, build, sentence
-from cbench.bench.pictures import ITEMS, PictureFolder
+from cbench.bench.pictures import ITEMS
 from cbench.bench.rows import Journal, Row
 from cbench.codec import Sample
 from cbench.errors import ConfigError, DataNotFoundError
@@ -170,7 +171,8 @@ class _Opened:
             except Exception as error:
                 self._error = error
                 return None
-            pictures = PictureFolder(self._out, self._data.title, self._spec.title, shown)
+            counter = codec if self._measure.band_rates else None
+            pictures = CubeFolder(self._out, self._data.title, self._spec.title, shown, counter)
             self._bench = Bench(codec, self._spec.title, self._data.title, self._measure, pictures.keep)
             first = range(min(self._measure.warmup, len(self._samples)))
             self._bench.warm_up(self._samples[i] for i in first)

@@ -70,7 +70,7 @@ class PeakMemory:
         self.mb: float = 0.0
         _return_freed()
         self._resettable = _reset_peak()
-        self._start = _resident() if self._resettable else _peak()
+        self._start = resident() if self._resettable else _peak()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -112,7 +112,8 @@ def _status(field: str) -> int:
     return 0
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of memory that this process has now (Linux)."""
     return _status("VmRSS")
 
 

@@ -28,7 +28,7 @@ EXACT_BITS = {torch.float64: 53, torch.float32: 24}
 """All integers up to 2^this are floating-point numbers of that type."""
 MAX_WEIGHT_BITS = 24
 """More fraction bits than a float32 weight has make no difference."""
-CACHED_WINDOWS = 512
+CACHED_WINDOWS = 384
 """Windows multiplied at a time."""
 
 
@@ -58,7 +58,9 @@ def snap(sums: Tensor, shift: int, grid: Grid) -> Tensor:
     well-defined integer.
     With `grid.low == 0` this is also the ReLU.
     """
-    return sums.mul_(2.0**-shift).round_().clamp_(grid.low, grid.high)
+    if shift:
+        sums.mul_(2.0**-shift)
+    return sums.round_().clamp_(grid.low, grid.high)
 
 
 def patches(x: Tensor, size: int) -> Tensor:
@@ -107,6 +109,13 @@ class ExactProduct(nn.Module):
         self.register_buffer("weight", whole.to(dtype))
         self.register_buffer("bias", offset.to(dtype))
 
+    def rescale(self, bits: int) -> None:
+        """Give the sums in units of 2^-bits from now on: as exact as before, since only exponents change."""
+        factor = 2.0 ** (bits - self.bits)
+        self.weight.mul_(factor)
+        self.bias.mul_(factor)
+        self.bits = bits
+
     def forward(self, x: Tensor) -> Tensor:
         """One matrix product."""
         flat = torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight)
@@ -121,7 +130,9 @@ class ExactProduct(nn.Module):
         for image, target in zip(windows, out, strict=True):
             for top in range(0, h, rows):
                 block = image[top : top + rows].reshape(-1, self.weight.shape[0])
-                torch.addmm(self.bias, block, self.weight, out=target[top : top + rows].view(len(block), -1))
+                # Transposed, as libraries are faster with the many positions than with the few channels in the rows.
+                sums = torch.addmm(self.bias[:, None], self.weight.t(), block.t())
+                target[top : top + rows].view(len(block), -1).copy_(sums.t())
         return out
 
 
@@ -220,18 +231,16 @@ class ExactStack(nn.Module):
                 self.slopes[-1] = getattr(layer, "negative_slope", 0.0)
             else:
                 raise ConfigError(f"there is no exact form of {layer}")
+        for layer in self.layers:
+            layer.rescale(grid.bits)
+        self.positive = Grid(grid.bits, 0, grid.high)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) integers on the grid, float64 -> (B, H', W', C') likewise."""
         for layer, slope in zip(self.layers, self.slopes, strict=True):
-            x = layer(x)
-            shift = layer.bits - self.grid.bits
-            if slope == 0:
-                x = x.clamp_min_(0)
-            elif slope is not None:
-                # Back to the grid first: the finer units of the slope need room.
-                x, shift = leaky_relu(snap(x, shift, self.grid), slope), 16
-            x = snap(x, shift, self.grid)
+            x = snap(layer(x), 0, self.positive if slope == 0 else self.grid)
+            if slope:
+                x = snap(leaky_relu(x, slope), 16, self.grid)
         return x
 
 

@@ -19,6 +19,7 @@ from cbench.errors import ConfigError, DataNotFoundError
 from cbench.nn.batch_norm import globalise
 from cbench.train.callbacks import Average, Checkpoints, Progress, Validate
 from cbench.train.module import PaperModule  # runs the guard that Lightning needs
+from cbench.train.spawn import SpawnStrategy
 
 from pytorch_lightning import LightningDataModule, Trainer, seed_everything  # isort: skip
 from pytorch_lightning.loggers import TensorBoardLogger  # isort: skip
@@ -172,8 +173,9 @@ def _strategy(world: int) -> DDPStrategy | str:
     if world == 1:
         return "auto"
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    started = "RANK" in os.environ
-    return DDPStrategy(process_group_backend=backend, start_method="popen" if started else "spawn")
+    if "RANK" in os.environ:
+        return DDPStrategy(process_group_backend=backend, start_method="popen")
+    return SpawnStrategy(process_group_backend=backend, start_method="spawn")
 
 
 def _finish(spec: TrainSpec, out: Path, best: Path) -> Path:

@@ -110,6 +110,13 @@ SHIPPED: dict[str, Weights] = {
         trained_on="photographs, training split",
         licence="MIT",
     ),
+    "tbtc.swin-xs-1": Weights(
+        codec="tbtc.swin-xs-1",
+        file="tbtc-swin-xs-1.safetensors",
+        paper="Transformer-based Transform Coding, ICLR 2022",
+        trained_on="photographs, training split",
+        licence="MIT",
+    ),
 }
 
 

@@ -54,23 +54,35 @@ LineFormat make_format(py::ssize_t bands, py::ssize_t columns, int step, int low
     return format;
 }
 
-py::bytes encode(std::shared_ptr<LineNetwork> network, const Array<int32_t>& lines, int step, int low, int high,
-                 int depth, int threads) {
+struct Coded {
+    std::vector<uint8_t> stream;
+    std::vector<int64_t> band_bits;   // what each band has cost
+};
+
+Coded code(std::shared_ptr<LineNetwork> network, const Array<int32_t>& lines, int step, int low, int high, int depth,
+           int threads) {
     if (lines.ndim() != 3 || !lines.size()) throw ArgumentError("lines must have the shape (lines, bands, columns)");
     const LineFormat format = make_format(lines.shape(1), lines.shape(2), step, low, high, depth);
     const int32_t* x = lines.data();
     const py::ssize_t count = lines.shape(0), area = lines.shape(1) * lines.shape(2);
-    std::vector<uint8_t> stream;
-    {
-        py::gil_scoped_release release;
-        for (py::ssize_t i = 0; i < count * area; ++i)
-            if (x[i] < low || x[i] > high) throw ArgumentError("a sample lies outside the range of the format");
-        LineCoder coder(std::move(network), format, threads);
-        BitWriter out;
-        for (py::ssize_t t = 0; t < count; ++t) coder.encode(x + t * area, out);
-        stream = out.finish();
-    }
-    return to_bytes(stream);
+    py::gil_scoped_release release;
+    for (py::ssize_t i = 0; i < count * area; ++i)
+        if (x[i] < low || x[i] > high) throw ArgumentError("a sample lies outside the range of the format");
+    LineCoder coder(std::move(network), format, threads);
+    BitWriter out;
+    for (py::ssize_t t = 0; t < count; ++t) coder.encode(x + t * area, out);
+    return {out.finish(), coder.band_bits()};
+}
+
+py::bytes encode(std::shared_ptr<LineNetwork> network, const Array<int32_t>& lines, int step, int low, int high,
+                 int depth, int threads) {
+    return to_bytes(code(std::move(network), lines, step, low, high, depth, threads).stream);
+}
+
+Array<int64_t> band_bits(std::shared_ptr<LineNetwork> network, const Array<int32_t>& lines, int step, int low,
+                         int high, int depth, int threads) {
+    const std::vector<int64_t> bits = code(std::move(network), lines, step, low, high, depth, threads).band_bits;
+    return Array<int64_t>(static_cast<py::ssize_t>(bits.size()), bits.data());
 }
 
 Array<int32_t> decode(std::shared_ptr<LineNetwork> network, const py::bytes& data, py::ssize_t count,
@@ -236,6 +248,8 @@ void bind_linerwkv(py::module_& m) {
             },
             py::arg("state"), py::arg("lines"));
     m.def("linerwkv_encode", &encode, py::arg("network"), py::arg("lines"), py::arg("step"), py::arg("low"),
+          py::arg("high"), py::arg("depth") = 16, py::arg("threads") = 1);
+    m.def("linerwkv_band_bits", &band_bits, py::arg("network"), py::arg("lines"), py::arg("step"), py::arg("low"),
           py::arg("high"), py::arg("depth") = 16, py::arg("threads") = 1);
     m.def("linerwkv_decode", &decode, py::arg("network"), py::arg("data"), py::arg("lines"), py::arg("bands"),
           py::arg("columns"), py::arg("step"), py::arg("low"), py::arg("high"), py::arg("depth") = 16,

@@ -55,6 +55,11 @@ class RlsEncoder {
         return {take(ready > 0 ? ready - 1 : 0), out};
     }
 
+    // What each band of the block has cost so far, in bits.
+    py::array_t<double> band_bits() const {
+        return py::array_t<double>(static_cast<py::ssize_t>(block_.band_bits().size()), block_.band_bits().data());
+    }
+
     // The remaining bytes; the encoder is ready for the next block.
     py::bytes finish() {
         make_room();
@@ -176,6 +181,7 @@ void bind_rls(pybind11::module_& m) {
     using namespace cbench;
     bind_coder<RlsEncoder>(m, "RlsEncoder")
         .def("encode", &RlsEncoder::encode, py::arg("lines"))
+        .def_property_readonly("band_bits", &RlsEncoder::band_bits)
         .def("finish", &RlsEncoder::finish);
     bind_coder<RlsDecoder>(m, "RlsDecoder")
         .def("feed", &RlsDecoder::feed, py::arg("data"), py::arg("last"))

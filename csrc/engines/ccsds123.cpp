@@ -48,21 +48,39 @@ int32_t Ccsds123::unmap(uint32_t mapped, int64_t prediction, bool odd, bool firs
     return odd ? -turned : turned;
 }
 
-void Ccsds123::encode(const int32_t* line, int32_t* restored, BitWriter& out) {
+template <class Put>
+void Ccsds123::encode_with(const int32_t* line, int32_t* restored, Put&& put) {
     run(restored, [&](int z, int x, int64_t prediction, bool odd, bool first) {
         const int32_t s = line[static_cast<size_t>(z) * p_.columns + x];
         const int32_t error = s - static_cast<int32_t>(prediction);
         int32_t q = error;
         if (p_.delta && !first) q = error < 0 ? -((p_.delta - error) / step_) : (error + p_.delta) / step_;
-        statistics_[z].encode(out, map(q, prediction, odd, first), p_.golomb);
+        put(z, x, map(q, prediction, odd, first));
         return q;
     });
 }
 
-void Ccsds123::decode(BitReader& in, int32_t* line) {
-    run(line, [&](int z, int, int64_t prediction, bool odd, bool first) {
-        return unmap(statistics_[z].decode(in, p_.golomb), prediction, odd, first);
+template <class Get>
+void Ccsds123::decode_with(int32_t* line, Get&& get) {
+    run(line, [&](int z, int x, int64_t prediction, bool odd, bool first) {
+        return unmap(get(z, x), prediction, odd, first);
     });
+}
+
+void Ccsds123::encode(const int32_t* line, int32_t* restored, BitWriter& out) {
+    encode_with(line, restored, [&](int z, int, uint32_t m) { statistics_[z].encode(out, m, p_.golomb); });
+}
+
+void Ccsds123::decode(BitReader& in, int32_t* line) {
+    decode_with(line, [&](int z, int) { return statistics_[z].decode(in, p_.golomb); });
+}
+
+void Ccsds123::predict(const int32_t* line, int32_t* restored, uint16_t* mapped, size_t stride) {
+    encode_with(line, restored, [&](int z, int x, uint32_t m) { mapped[z * stride + x] = static_cast<uint16_t>(m); });
+}
+
+void Ccsds123::restore(const uint16_t* mapped, size_t stride, int32_t* line) {
+    decode_with(line, [&](int z, int x) { return uint32_t{mapped[z * stride + x]}; });
 }
 
 template <class Code>

@@ -1,6 +1,8 @@
-// The predictor and quantiser of CCSDS 123.0-B-2 (full prediction mode, wide neighbour-oriented local sums) with its
-// sample-adaptive coder, line by line in band-interleaved order. Names follow the standard; all arithmetic is integer.
+// The predictor and quantiser of CCSDS 123.0-B-2 (full prediction mode, wide neighbour-oriented local sums), line by
+// line, with its sample-adaptive coder in band-interleaved order or mapped residuals for another coder. Names follow
+// the standard; all arithmetic is integer.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -28,9 +30,15 @@ public:
     void encode(const int32_t* line, int32_t* restored, BitWriter& out);
     // One line from bits.
     void decode(BitReader& in, int32_t* line);
+    // The same for another coder: mapped residuals, those of a band `stride` behind those of the band before.
+    void predict(const int32_t* line, int32_t* restored, uint16_t* mapped, size_t stride);
+    void restore(const uint16_t* mapped, size_t stride, int32_t* line);
 
 private:
-    struct Band;
+    template <class Put>   // put(band, x, mapped residual)
+    void encode_with(const int32_t* line, int32_t* restored, Put&& put);
+    template <class Get>   // get(band, x)
+    void decode_with(int32_t* line, Get&& get);
     template <class Code>   // code(band, x, low-resolution prediction, sign of the double-resolution one's last bit)
     void run(int32_t* line, Code&& code);
     template <int kCount, class Code>

@@ -30,6 +30,17 @@ public:
 
     int size() const { return size_; }
 
+    // Waits a moment; `spins` is how often it did before.
+    static void pause(int spins) {
+        if (spins > kSpins) {
+            std::this_thread::yield();
+            return;
+        }
+#if defined(__x86_64__) || defined(_M_X64)
+        _mm_pause();
+#endif
+    }
+
     // Calls job(i) for i = 0 .. size() - 1, each on its own thread; returns when all are done. Jobs must not throw.
     template <class Job>
     void run(Job&& job) {
@@ -47,16 +58,6 @@ public:
 
 private:
     static constexpr int kSpins = 1000;
-
-    static void pause(int spins) {
-        if (spins > kSpins) {
-            std::this_thread::yield();
-            return;
-        }
-#if defined(__x86_64__) || defined(_M_X64)
-        _mm_pause();
-#endif
-    }
 
     void publish() {
         turn_.fetch_add(1, std::memory_order_seq_cst);

@@ -19,10 +19,14 @@ public:
 
     // Whole bytes written so far; they are no longer here afterwards.
     std::vector<uint8_t> take() {
+        taken_ += out_.size();
         std::vector<uint8_t> whole;
         whole.swap(out_);
         return whole;
     }
+
+    // Bits written so far.
+    uint64_t count() const { return 8 * (taken_ + out_.size()) + static_cast<uint64_t>(bits_); }
 
     std::vector<uint8_t> finish() {
         if (bits_) put(0, 8 - bits_);
@@ -31,7 +35,7 @@ public:
 
 private:
     std::vector<uint8_t> out_;
-    uint64_t held_ = 0;
+    uint64_t held_ = 0, taken_ = 0;
     int bits_ = 0;
 };
 

@@ -41,10 +41,11 @@ LineEngine::LineEngine(std::shared_ptr<const LineNetwork> network, int bands, in
     const int count = std::min(units, rounds * crew_.size());
     const LineParams& net = network_->params();
     for (int i = 0, first = 0; i < count; ++i) {
-        Strip strip;
+        Strip& strip = strips_.emplace_back();
         strip.first = first;
         strip.width = (units * (i + 1) / count - units * i / count) * kLaneWidth;
         first += strip.width;
+        strip.need = std::min(columns, first + (net.encoder_layers > 1 ? kHalo : 0) + 1);
         const size_t n = static_cast<size_t>(net.features) * strip.width;
         strip.memory.assign(per_band(strip) * bands, 0.0f);
         strip.row.assign(n * kStateParts * net.band_blocks, 0.0f);
@@ -53,7 +54,6 @@ LineEngine::LineEngine(std::shared_ptr<const LineNetwork> network, int bands, in
         strip.work.assign(static_cast<size_t>(net.features) * std::max(5 * strip.width, 2 * (strip.width + 2 * kHalo)) +
                               4 * kHalo, 0.0f);
         strip.out.assign(strip.width, 0.0f);
-        strips_.push_back(std::move(strip));
     }
     padded_.assign((static_cast<size_t>(units) * kLaneWidth + 2 * kMargin) * bands, 0.0f);
     first_band_.assign(columns, 0.0f);
@@ -122,16 +122,71 @@ void LineEngine::step(int band, const float* u, float* prediction) {
     if (band == bands_ - 1) ++lines_;
 }
 
-void LineEngine::look(int band, const float* u, float* prediction) {
-    std::copy(u, u + columns_, padded(band));
-    if (band == 0) std::copy(u, u + columns_, first_band_.begin());
-    each_strip([&](Strip& strip) { look(strip, band, prediction); });
+void LineEngine::prepare(float* predictions) {
+    predictions_ = predictions;
+    given_.store(0, std::memory_order_relaxed);
+    given_up_.store(false, std::memory_order_relaxed);
+    open_.store(static_cast<int>(strips_.size()), std::memory_order_relaxed);
+    for (Strip& strip : strips_) {
+        strip.looked.store(-1, std::memory_order_relaxed);
+        strip.remembered.store(0, std::memory_order_relaxed);
+    }
 }
 
-void LineEngine::remember_share(int band, int part, int parts) {
+void LineEngine::give(int band, int columns) {
+    given_.store(int64_t{band} * (columns_ + 1) + columns, std::memory_order_release);
+}
+
+void LineEngine::await(int band, int column) {
+    size_t at = 0;
+    while (column >= strips_[at].first + strips_[at].width) ++at;
+    // Alone, one takes all steps at the beginning of a row, while their numbers are in the caches.
+    while (crew_.size() == 1 && column == 0 && help(at)) {}
+    for (int spins = 0; strips_[at].looked.load(std::memory_order_acquire) < band;)
+        if (!help(at)) Crew::pause(spins++);
+}
+
+// Steps of a line that is followed, until there are none left.
+void LineEngine::work(int thread) {
     const PlainArithmetic plain;
-    for (size_t i = static_cast<size_t>(part); i < strips_.size(); i += static_cast<size_t>(parts))
-        remember(strips_[i], band);
+    const size_t own = static_cast<size_t>(thread) % strips_.size();
+    for (int spins = 0; open_.load(std::memory_order_acquire) > 0 && !given_up_.load(std::memory_order_relaxed);)
+        if (help(own)) spins = 0;
+        else Crew::pause(spins++);
+}
+
+// One step of any strip; whether there was one to take.
+bool LineEngine::help(size_t preferred) {
+    for (size_t i = 0; i < strips_.size(); ++i) {
+        Strip& strip = strips_[(preferred + i) % strips_.size()];
+        if (strip.busy.load(std::memory_order_relaxed)) continue;
+        if (strip.busy.exchange(true, std::memory_order_acquire)) continue;
+        const bool advanced = advance(strip);
+        strip.busy.store(false, std::memory_order_release);
+        if (advanced) return true;
+    }
+    return false;
+}
+
+// The next step of a strip if it can be taken: predictions first.
+bool LineEngine::advance(Strip& strip) {
+    const int looked = strip.looked.load(std::memory_order_relaxed);
+    const int remembered = strip.remembered.load(std::memory_order_relaxed);
+    const int64_t needed = int64_t{looked} * (columns_ + 1) + strip.need;
+    if (looked < 0) {
+        begin(strip, predictions_);
+        strip.looked.store(0, std::memory_order_release);
+    } else if (looked < bands_ && given_.load(std::memory_order_acquire) >= needed) {
+        look(strip, looked, predictions_ + static_cast<size_t>(looked + 1) * columns_);
+        strip.looked.store(looked + 1, std::memory_order_release);
+    } else if (remembered < looked) {
+        remember(strip, remembered);
+        strip.remembered.store(remembered + 1, std::memory_order_relaxed);
+        if (remembered + 1 == bands_) open_.fetch_sub(1, std::memory_order_release);
+    } else {
+        return false;
+    }
+    return true;
 }
 
 // The prediction of band 0, and band blocks without history.

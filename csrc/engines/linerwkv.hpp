@@ -1,5 +1,8 @@
 // LineRWKV as it runs in the codecs: the network with its state, one band of one line at a time.
 #pragma once
+#include <algorithm>
+#include <atomic>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -31,7 +34,11 @@ private:
 };
 
 // The recurrent predictor over one image. Lines go through as a whole, or band by band: `start_line`, then `step` for
-// every band in order. Both compute the same; whole lines need less agreement between threads.
+// every band in order; or they are followed while their samples are still being found out. All compute the same.
+//
+// Threads share the columns of an image, in strips. A line that is followed makes two steps in each band of a strip:
+// `look`, which predicts the next band, and `remember`, which only the next line needs. Whoever has time takes the next
+// step of a strip that nobody else is at.
 class LineEngine {
 public:
     LineEngine(std::shared_ptr<const LineNetwork> network, int bands, int columns, int threads);
@@ -48,11 +55,17 @@ public:
     // Takes the true samples of `band` (normalised, `columns` of them), and if there are lines before and a band after
     // it, writes the prediction of the next band.
     void step(int band, const float* u, float* prediction);
-    // `step` in two parts: the prediction, and what only the next line needs, which must come before the next `look`.
-    void look(int band, const float* u, float* prediction);
-    // Calls job() as well, on this thread, while others work if there are any.
-    template <class Job>
-    void remember(int band, Job&& job);
+    // Calls feed() on this thread, which brings in a line: it puts normalised samples to input(band), says so with
+    // give(), and calls await() for predictions (bands, columns). Without lines before there are none. If feed()
+    // returns false, the line is given up and the engine of no more use before reset().
+    template <class Feed>
+    void follow(float* predictions, Feed&& feed);
+    float* input(int band) { return padded(band); }
+    // The first `columns` samples of a band are there, and all of the bands before.
+    void give(int band, int columns);
+    // Returns when a band's predictions are there, at this column and those that follow up to the next multiple of 16.
+    // Of the bands before, everything must have been given.
+    void await(int band, int column);
 
     // Back to the state before the first line.
     void reset();
@@ -64,18 +77,25 @@ public:
 
 private:
     struct Strip {   // columns that one thread handles together
-        int first, width;
+        int first = 0, width = 0, need = 0;   // need: columns of a row that `look` reads
         std::vector<float> memory;       // band by band: s, then the states of the line blocks
         std::vector<float> row;          // states of the band blocks
         std::vector<float> a, b, work, out;
+        // A line that is followed: bands that have been looked at (-1: not even begun) and remembered, and whether
+        // a thread is at it.
+        std::atomic<int> looked{0}, remembered{0};
+        std::atomic<bool> busy{false};
     };
     template <class Job>
     void each_strip(Job&& job);
+    void prepare(float* predictions);
     void begin(Strip& strip, float* prediction) const;
     float* padded(int band);
     void look(Strip& strip, int band, float* prediction);
     void remember(Strip& strip, int band);
-    void remember_share(int band, int part, int parts);
+    bool advance(Strip& strip);
+    bool help(size_t preferred);
+    void work(int thread);
     size_t per_band(const Strip& strip) const;
     template <class Visit>
     void visit_state(Visit&& visit) const;
@@ -83,19 +103,25 @@ private:
     std::shared_ptr<const LineNetwork> network_;
     const int bands_, columns_;
     int64_t lines_ = 0;
-    std::vector<Strip> strips_;
+    std::deque<Strip> strips_;
     std::vector<float> padded_, first_band_;
+    float* predictions_ = nullptr;       // of the line that is followed
+    std::atomic<int64_t> given_{0};      // samples of it, rows counted as one longer than they are
+    std::atomic<int> open_{0};           // strips of it that are not done
+    std::atomic<bool> given_up_{false};
     Crew crew_;
 };
 
-template <class Job>
-void LineEngine::remember(int band, Job&& job) {
-    const int others = crew_.size() - 1;
+template <class Feed>
+void LineEngine::follow(float* predictions, Feed&& feed) {
+    prepare(predictions);
     crew_.run([&](int thread) {
-        if (others == 0 || thread > 0) remember_share(band, others ? thread - 1 : 0, others ? others : 1);
-        if (thread == 0) job();
+        if (thread == 0 && !feed()) given_up_.store(true, std::memory_order_relaxed);
+        work(thread);
     });
-    if (band == bands_ - 1) ++lines_;
+    if (given_up_.load(std::memory_order_relaxed)) return;
+    std::copy(padded(0), padded(0) + columns_, first_band_.begin());
+    ++lines_;
 }
 
 }  // namespace cbench

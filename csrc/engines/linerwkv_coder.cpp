@@ -10,13 +10,15 @@ namespace cbench {
 LineCoder::LineCoder(std::shared_ptr<const LineNetwork> network, const LineFormat& format, int threads)
     : format_(format), engine_(std::move(network), format.bands, format.columns, threads), scale_(format.bands),
       statistics_(format.bands), normalised_(static_cast<size_t>(format.bands) * format.columns),
-      predicted_(normalised_.size()), rounded_(format.columns), restored_(format.columns) {}
+      predicted_(normalised_.size()), rounded_(format.columns), restored_(format.columns), band_bits_(format.bands, 0) {}
 
 void LineCoder::encode(const int32_t* line, BitWriter& out) {
     const PlainArithmetic plain;
     const auto code = [&](int32_t prediction, int band, int32_t x) {
         const uint32_t m = fold(x - prediction, prediction - format_.low, format_.high - prediction);
+        band_bits_[band] -= static_cast<int64_t>(out.count());
         statistics_[band].encode(out, m, format_.golomb);
+        band_bits_[band] += static_cast<int64_t>(out.count());
     };
     const bool first = engine_.lines() == 0;
     if (first) first_line(const_cast<int32_t*>(line), code);

@@ -20,6 +20,8 @@ public:
     LineCoder(std::shared_ptr<const LineNetwork> network, const LineFormat& format, int threads);
     void encode(const int32_t* line, BitWriter& out);
     void decode(BitReader& in, int32_t* line);
+    // What each band has cost so far; of an encoder.
+    const std::vector<int64_t>& band_bits() const { return band_bits_; }
 
 private:
     template <class Code>   // code(prediction, band, sample)
@@ -35,6 +37,7 @@ private:
     std::vector<GolombBand> statistics_;
     std::vector<float> normalised_, predicted_;   // of the present line
     std::vector<int32_t> rounded_, restored_;     // of one band
+    std::vector<int64_t> band_bits_;
 };
 
 }  // namespace cbench

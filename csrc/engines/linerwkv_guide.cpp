@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "plain_arithmetic.hpp"
-
 namespace cbench {
 
 namespace {
@@ -14,55 +12,46 @@ constexpr double kFarthest = 131072.0;   // beyond any sample of 16 bits
 
 NetworkGuide::NetworkGuide(std::shared_ptr<const LineNetwork> network, int bands, int columns, int threads)
     : bands_(bands), columns_(columns), engine_(std::move(network), bands, columns, threads), scale_(bands),
-      normalised_(static_cast<size_t>(bands) * columns), predicted_(normalised_.size()), first_(normalised_.size()),
-      row_(columns) {}
+      predicted_(static_cast<size_t>(bands + 1) * columns), row_(columns) {}
 
 void NetworkGuide::reset() {
     engine_.reset();
     scale_ = CausalScale(bands_);
 }
 
-const double* NetworkGuide::predict(int band) {
-    if (engine_.lines() == 0) return nullptr;
-    const PlainArithmetic plain;
-    if (band == 0) engine_.start_line(predicted_.data());
-    const float* predicted = predicted_.data() + static_cast<size_t>(band) * columns_;
-    const double mean = scale_.mean(band), deviation = scale_.deviation(band);
-    for (int c = 0; c < columns_; ++c) {
+// Columns before this one are coded; the next ones want predictions.
+void NetworkGuide::pass(void* guide, int column) {
+    auto& g = *static_cast<NetworkGuide*>(guide);
+    g.take(column);
+    g.engine_.await(g.band_, column);
+    const float* predicted = g.predicted_.data() + static_cast<size_t>(g.band_) * g.columns_;
+    const double mean = g.scale_.mean(g.band_), deviation = g.scale_.deviation(g.band_);
+    for (int c = column; c < std::min(column + rls::kGate, g.columns_); ++c) {
         const double x = static_cast<double>(predicted[c]) * deviation + mean;
-        row_[c] = x > -kFarthest ? (x < kFarthest ? x : kFarthest) : -kFarthest;   // not a number: the lower limit
+        g.row_[c] = x > -kFarthest ? (x < kFarthest ? x : kFarthest) : -kFarthest;   // not a number: the lower limit
     }
-    return row_.data();
 }
 
-void NetworkGuide::take(int band, const int32_t* samples) {
-    const PlainArithmetic plain;
-    scale_.add(band, samples, columns_);
-    const size_t at = static_cast<size_t>(band) * columns_;
-    if (engine_.lines() == 0) {   // the scale of the first line is known at its end
-        std::copy(samples, samples + columns_, first_.begin() + at);
-        return;
-    }
-    normalise(band, samples);
-    engine_.look(band, normalised_.data() + at, predicted_.data() + at + columns_);
+void NetworkGuide::take(int columns) {
+    normalise(band_, samples_, taken_, columns);
+    taken_ = columns;
+    engine_.give(band_, columns);
 }
 
-void NetworkGuide::end_line() {
-    const PlainArithmetic plain;
-    if (engine_.lines() > 0) {
-        engine_.remember(bands_ - 1, [] {});
-        scale_.end_line(engine_.lines() - 1);
-        return;
-    }
+// Its scale is known only now.
+void NetworkGuide::end_first_line(const int32_t* line) {
     scale_.end_line(0);
-    for (int band = 0; band < bands_; ++band) normalise(band, first_.data() + static_cast<size_t>(band) * columns_);
-    engine_.line(normalised_.data(), predicted_.data());
+    engine_.follow(predicted_.data(), [&] {
+        for (int band = 0; band < bands_; ++band, line += columns_) normalise(band, line, 0, columns_);
+        engine_.give(bands_ - 1, columns_);
+        return true;
+    });
 }
 
-void NetworkGuide::normalise(int band, const int32_t* samples) {
+void NetworkGuide::normalise(int band, const int32_t* samples, int from, int to) {
     const double mean = scale_.mean(band), deviation = scale_.deviation(band);
-    float* u = normalised_.data() + static_cast<size_t>(band) * columns_;
-    for (int c = 0; c < columns_; ++c) u[c] = static_cast<float>((samples[c] - mean) / deviation);
+    float* u = engine_.input(band);
+    for (int c = from; c < to; ++c) u[c] = static_cast<float>((samples[c] - mean) / deviation);
 }
 
 }  // namespace cbench

@@ -1,9 +1,9 @@
 // LineRWKV as a source of predictions for the adaptive experts: rows of samples in, rows of predictions out.
 #pragma once
-#include <utility>
-
 #include "linerwkv.hpp"
 #include "linerwkv_scale.hpp"
+#include "plain_arithmetic.hpp"
+#include "rls.hpp"
 
 namespace cbench {
 
@@ -12,32 +12,56 @@ namespace cbench {
 class NetworkGuide {
 public:
     NetworkGuide(std::shared_ptr<const LineNetwork> network, int bands, int columns, int threads);
+    NetworkGuide(const NetworkGuide&) = delete;
+    NetworkGuide& operator=(const NetworkGuide&) = delete;
 
     // Back to the state before the first line.
     void reset();
-    // What the network expects of a band of the current line, once all bands before it were taken, in units of the
-    // samples. Null in the first line.
-    const double* predict(int band);
-    // Calls job(), which finds out the samples of that band, while other threads finish the band before.
-    template <class Job>
-    void meanwhile(int band, Job&& job) {
-        if (band > 0 && engine_.lines() > 0) engine_.remember(band - 1, std::forward<Job>(job));
-        else job();
-    }
-    // The samples of that band as the decoder gives them.
-    void take(int band, const int32_t* samples);
-    // After the last band.
-    void end_line();
+    // One line (bands, columns): calls code(band, row, prediction, gate) for each of its rows, which finds out their
+    // samples as the decoder gives them and must call the gate on the way. `prediction` is what the network expects of
+    // the row, in units of the samples; both are null in the first line. Ends early, with false, when code() says so.
+    template <class Code>
+    bool line(int32_t* line, Code&& code);
 
 private:
-    void normalise(int band, const int32_t* samples);
+    void end_first_line(const int32_t* line);
+    void normalise(int band, const int32_t* samples, int from, int to);
+    static void pass(void* guide, int column);
+    void take(int columns);
 
     const int bands_, columns_;
     LineEngine engine_;
     CausalScale scale_;
-    std::vector<float> normalised_, predicted_;   // of the current line
-    std::vector<int32_t> first_;                  // the first line
-    std::vector<double> row_;                     // predictions of one band
+    std::vector<float> predicted_;   // of the current line, and room for a band behind the last one
+    std::vector<double> row_;        // predictions of the current row
+    const int32_t* samples_ = nullptr;
+    int band_ = 0, taken_ = 0;       // current row, and its columns that the network has
+    const rls::Gate gate_{&pass, this};
 };
+
+template <class Code>
+bool NetworkGuide::line(int32_t* line, Code&& code) {
+    const PlainArithmetic plain;
+    const bool first = engine_.lines() == 0;
+    const auto rows = [&] {
+        for (int band = 0; band < bands_; ++band, line += columns_) {
+            band_ = band, taken_ = 0, samples_ = line;
+            if (!code(band, line, first ? nullptr : row_.data(), first ? nullptr : &gate_)) return false;
+            scale_.add(band, line, columns_);
+            if (!first) take(columns_);
+        }
+        return true;
+    };
+    bool fine = true;
+    const int32_t* begin = line;
+    if (first) {
+        fine = rows();
+        if (fine) end_first_line(begin);
+    } else {
+        engine_.follow(predicted_.data(), [&] { return fine = rows(); });
+        if (fine) scale_.end_line(engine_.lines() - 1);
+    }
+    return fine;
+}
 
 }  // namespace cbench

@@ -217,16 +217,16 @@ const double* Engine::values(int band) const {
     return model_.value[0] + static_cast<size_t>(band) * static_cast<size_t>(model_.pitch) + kPad;
 }
 
-void Engine::encode_row(int band, int32_t* samples, const double* network, RangeState& coder) {
+void Engine::encode_row(int band, int32_t* samples, const double* network, RangeState& coder, const Gate* gate) {
     const PlainArithmetic plain;
     start_row(band);
-    kernels_.encode({&model_, &coder, band, samples, network});
+    kernels_.encode({&model_, &coder, band, samples, network, gate});
 }
 
-void Engine::decode_row(int band, int32_t* samples, const double* network, RangeState& coder) {
+void Engine::decode_row(int band, int32_t* samples, const double* network, RangeState& coder, const Gate* gate) {
     const PlainArithmetic plain;
     start_row(band);
-    kernels_.decode({&model_, &coder, band, samples, network});
+    kernels_.decode({&model_, &coder, band, samples, network, gate});
 }
 
 void Engine::end_line() {

@@ -81,12 +81,21 @@ struct Model {
     const double* quantile = nullptr;   // 257 pairs: where it is reached, in deviations, and the density there
 };
 
+// Called before columns 0, kGate, 2 kGate ... of a row are coded; those before are done, and those up to the next call
+// may be predicted from outside until then.
+struct Gate {
+    void (*pass)(void* context, int column);
+    void* context;
+};
+constexpr int kGate = 16;
+
 struct RowJob {
     Model* model;
     RangeState* coder;
     int band;
     int32_t* samples;               // encoder: the row, replaced by what the decoder gives; decoder: the row
     const double* network;          // predictions from outside; null: none for this row
+    const Gate* gate;               // null: nobody wants to know
 };
 
 struct RowKernels {
@@ -104,8 +113,8 @@ class Engine {
     // Back to the state before the first line.
     void reset();
     // One row; rows come in order of their band, and end_line() after the last. `out` must have room for row_bytes().
-    void encode_row(int band, int32_t* samples, const double* network, RangeState& coder);
-    void decode_row(int band, int32_t* samples, const double* network, RangeState& coder);
+    void encode_row(int band, int32_t* samples, const double* network, RangeState& coder, const Gate* gate = nullptr);
+    void decode_row(int band, int32_t* samples, const double* network, RangeState& coder, const Gate* gate = nullptr);
     void end_line();
 
     size_t row_bytes() const { return static_cast<size_t>(model_.columns) * kSymbolBytes + 16; }

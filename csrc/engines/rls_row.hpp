@@ -32,6 +32,7 @@ struct Row {
     const int32_t* on;
     int32_t* o;
     const double* network;
+    const Gate* gate;
     BandStats& stats;
     F8 limits, deviations, used;
     double f_u[kMaxExperts][kMaxInputs], u2[kLanes], features[kLanes];
@@ -58,7 +59,7 @@ struct Row {
 
 Row::Row(const RowJob& job)
     : m(*job.model), coder(*job.coder), z(job.band), columns(m.columns), first_line(m.line == 0),
-      second_line(m.line == 1), network(job.network), stats(m.stats[z]) {
+      second_line(m.line == 1), network(job.network), gate(job.gate), stats(m.stats[z]) {
     const auto row = [&](double* base, int band, int width) {
         return base + (static_cast<size_t>(band) * static_cast<size_t>(m.pitch) + kPad) * static_cast<size_t>(width);
     };
@@ -272,7 +273,10 @@ CBENCH_INLINE void Row::code_sample(int x, int32_t* sample) {
 
 template <bool kDecode>
 void Row::code(int32_t* samples) {
-    for (int x = 0; x < columns; ++x) code_sample<kDecode>(x, samples + x);
+    for (int x = 0; x < columns; ++x) {
+        if (gate && x % kGate == 0) gate->pass(gate->context, x);
+        code_sample<kDecode>(x, samples + x);
+    }
     // What the next line finds beside the row.
     c[-1] = c[0], c[columns] = c[columns + 1] = c[columns - 1];
 }

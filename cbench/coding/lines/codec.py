@@ -94,6 +94,20 @@ class LinesCodec(CubeCodec):
         with ThreadPoolExecutor(self.threads) as pool:
             return b"".join(pool.map(one, range(0, height, length))), decoded
 
+    def band_bits(self, x: np.ndarray) -> np.ndarray:
+        """Bits of each band, (C,), of (C, H, W) samples: how far it narrows the interval of the stream's range coder."""
+        bands, height, columns = x.shape
+        length = self.block or height
+        form = self.format_of(bands, columns, x.dtype.name, self.max_error, self._inside(1))
+        bits = np.zeros(bands)
+        for first in range(0, height, length):
+            encoder, last = form.encoder(), min(first + length, height)
+            for start in range(first, last, form.batch):
+                lines = x[:, start : min(start + form.batch, last)]
+                encoder.encode(lines.transpose(1, 0, 2).astype(np.int32, order="C"))
+            bits += encoder.band_bits
+        return bits
+
     def decode(self, head: Header, max_error: int, payload: bytes) -> np.ndarray:
         """See `CubeCodec.decode`."""
         bands, height, columns = head.shape

@@ -1,10 +1,11 @@
 """The codec: lower planes first, latents out of their bits ("bits back"), then the upper planes, all on one stack.
 
-Byte format arib_bps/v1. The payload is a stack (csrc/FORMAT.md, "Stack") that begins as the state 2^32 + CRC-32 of the
-picture. In an archive up to 16 small pictures of one shape share a stack (`streams_of`, "data-set mode"): it is the
-payload of the first of them, those of the others are empty. A picture is cut into parts (colours as RGB or grey, alpha
-as grey), these into tiles of at most `TILE`, the tiles into chunks (`chunks_of`). Each chunk is pushed on top of the
-one before it; the decoder takes them off from the last to the first. A chunk, in the order of pushing:
+Byte format arib_bps/v2. The payload is a stack (csrc/FORMAT.md, "Stack") that begins as the state 2^32 + CRC-32 of the
+picture; the highest byte of its final state is left out where it is zero (in v1 it never was). In an archive up to 16
+small pictures of one shape share a stack (`streams_of`, "data-set mode"): it is the payload of the first of them, those
+of the others are empty. A picture is cut into parts (colours as RGB or grey, alpha as grey), these into tiles of at
+most `TILE`, the tiles into chunks (`chunks_of`). Each chunk is pushed on top of the one before it; the decoder takes
+them off from the last to the first. A chunk, in the order of pushing:
 
     planes 8 .. s+1   INS; in each the steps 4 .. 1, in these blue, green, red: one bit a pixel; then "raw" (p = 1/16)
     latents popped    scales L-1 .. 0, with the posterior (`Posterior`); none if qp = 0; not in the direct mode
@@ -21,17 +22,17 @@ Private parameters in the header: none, or one byte with the precision of the pr
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from cbench.coding import StackIO
-from cbench.coding.archive import pack_archive, unpack_archive
-from cbench.coding.container import Header, pack, unpack
 from cbench.coding.environment import Environment
-from cbench.coding.header import both_environments
-from cbench.errors import BitstreamError, CbenchError, DecodeMismatchError, UnsupportedInputError, WrongModelError
+from cbench.coding.file_codec import FileCodec
+from cbench.coding.header import Header, both_environments
+from cbench.errors import BitstreamError, CbenchError, DecodeMismatchError, UnsupportedInputError
 from cbench.models.arib_bps import checkpoint
 from cbench.models.arib_bps.chunks import Chunk, chunks_of, cut_tiles, place_tiles, streams_of
 from cbench.models.arib_bps.engine import PRECISIONS, Engine, Precision, batches
@@ -42,15 +43,17 @@ from cbench.zoo.weights import shipped
 
 EMPTY = 1 << 32
 """State of an empty stack."""
+STATE_BYTES = 6
+"""Of a stack, in front of its words."""
 LEAST_BITS = 2.2e-5
 """No bit of a plane costs less: -log2(65535 / 65536)."""
 
 
-class AribCodec:
+class AribCodec(FileCodec):
     """Lossless codec for 8-bit grey and RGB pictures of any size, with or without alpha."""
 
     max_error = 0
-    format = 1
+    format = 2
 
     def __init__(
         self,
@@ -85,103 +88,64 @@ class AribCodec:
         self._device = device_of(device)
         self._engines: dict[Precision, Engine] = {}
 
+    @property
+    def exact(self) -> bool:  # type: ignore[override]
+        """Whether what is written decodes everywhere."""
+        return self.precision == "exact"
+
     def compress(self, array: np.ndarray) -> bytes:
-        """One (C, H, W) uint8 picture -> one self-contained file.
-
-        Raises:
-            UnsupportedInputError: an array that this codec does not take.
-        """
-        head = self._header(array, self.precision)
-        payload = self._encode([array], self.precision)[0]
-        if self.precision != "exact" and not self._decodes([head], [payload], [array]):
-            head, payload = self._header(array, "exact"), self._encode([array], "exact")[0]
-        return pack(head, payload)
-
-    def decompress(self, data: bytes) -> np.ndarray:
-        """Inverse of `compress`.
-
-        Raises:
-            BitstreamError: damaged, truncated or extended data.
-            WrongModelError: the file was made by another codec, with other weights or a newer byte format.
-            DecodeMismatchError: intact data that decodes to something else here than where it was made.
-        """
-        head, sections = unpack(data)
-        self._check_ours(head)
-        if len(sections) != 1:
-            raise BitstreamError(f"a file of {self.name} has one section, not {len(sections)}")
-        return self._decode([head], sections)[0]
+        """See `FileCodec.compress`; files that are not exact are decoded once before they are returned."""
+        data = super().compress(array)
+        return data if self._decodes([array], lambda: [self.decompress(data)]) else self._safe.compress(array)
 
     def compress_many(self, arrays: Sequence[np.ndarray]) -> bytes:
-        """Several pictures -> one archive; the networks see pictures of equal size together.
+        """See `FileCodec.compress_many`; the networks see pictures of equal size together."""
+        data = super().compress_many(arrays)
+        return data if self._decodes(arrays, lambda: self.decompress_many(data)) else self._safe.compress_many(arrays)
 
-        Raises:
-            UnsupportedInputError: an array that this codec does not take, or no array.
-        """
-        if not len(arrays):
-            raise UnsupportedInputError("an archive needs at least one array")
-        heads = [self._header(array, self.precision) for array in arrays]
-        payloads = self._encode(arrays, self.precision)
-        if self.precision != "exact" and not self._decodes(heads, payloads, arrays):
-            heads = [self._header(array, "exact") for array in arrays]
-            payloads = self._encode(arrays, "exact")
-        return pack_archive(heads[0], payloads, [head.shape for head in heads])
-
-    def decompress_many(self, data: bytes) -> list[np.ndarray]:
-        """Inverse of `compress_many`; raises as `decompress`."""
-        archive = unpack_archive(data)
-        self._check_ours(archive.head)
-        items = range(len(archive))
-        return self._decode([archive.header(i) for i in items], [archive.item(i) for i in items])
-
-    def _header(self, array: np.ndarray, precision: Precision) -> Header:
-        if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype.kind not in "iu":
-            raise UnsupportedInputError("a codec takes an integer numpy array of shape (C, H, W)")
+    def check_input(self, array: np.ndarray) -> None:
+        """Only 8-bit pictures of one to four channels."""
         if array.dtype != np.uint8:
             raise UnsupportedInputError(f"{self.name} codes 8-bit pictures (uint8), not {array.dtype}")
-        if not 1 <= array.shape[0] <= 4:
+        if array.shape[0] > 4:
             raise UnsupportedInputError(f"{self.name} codes pictures of 1 to 4 channels, not {array.shape[0]}")
-        exact = precision == "exact"
-        return Header(
-            self.name,
-            array.shape,
-            "uint8",
-            self.format,
-            self.fingerprint,
-            b"" if exact else bytes([PRECISIONS.index(precision)]),
-            environment=None if exact else self._here(),
-        )
 
-    def _here(self) -> Environment:
+    def params(self) -> bytes:
+        """The precision, unless it is exact."""
+        return b"" if self.exact else bytes([PRECISIONS.index(self.precision)])
+
+    def here(self) -> Environment:
+        """See `FileCodec.here`."""
         return Environment.here(self.threads, self._device.type)
 
+    @cached_property
+    def _safe(self) -> AribCodec:
+        return AribCodec(self.name, self._weights, str(self._device), self.threads)
+
+    def _decodes(self, arrays: Sequence[np.ndarray], decode: Callable[[], list[np.ndarray]]) -> bool:
+        """Whether what was just written can be trusted."""
+        try:
+            return self.exact or all(map(np.array_equal, decode(), arrays))
+        except CbenchError:
+            return False
+
     def _check_ours(self, head: Header) -> None:
-        if head.codec != self.name:
-            raise WrongModelError(f"the file was made by codec {head.codec}, not {self.name}")
-        if head.format > self.format:
-            raise WrongModelError(
-                f"the file has byte format {head.format} of {self.name}; this version reads up to {self.format}"
-            )
-        if head.fingerprint != self.fingerprint:
-            raise WrongModelError(
-                f"the file was made with weights {head.fingerprint.hex() or 'none'} of {self.name}, these are "
-                f"{self.fingerprint.hex() or 'none'}: pass the weights it was made with"
-            )
+        super()._check_ours(head)
         if len(head.params) > 1 or (head.params and not 1 <= head.params[0] < len(PRECISIONS)):
             raise BitstreamError(f"the file has parameters that {self.name} does not know")
-        if head.dtype != "uint8" or not 1 <= head.shape[0] <= 4:
+        if head.dtype != "uint8" or head.shape[0] > 4:
             raise BitstreamError(f"the file announces {head.shape} {head.dtype}: no picture of {self.name}")
+
+    def _encode(self, heads: Sequence[Header], arrays: Sequence[np.ndarray]) -> list[tuple[bytes, None]]:
+        return [(payload, None) for payload in self.encode(arrays)]
+
+    def _decode(self, heads: Sequence[Header], streams: Sequence[bytes]) -> list[tuple[np.ndarray, None]]:
+        return [(array, None) for array in self.decode(heads, streams)]
 
     def _engine(self, precision: Precision) -> Engine:
         if precision not in self._engines:
             self._engines[precision] = Engine(self._weights.network, precision, self._device)
         return self._engines[precision]
-
-    def _decodes(self, heads: Sequence[Header], payloads: Sequence[bytes], arrays: Sequence[np.ndarray]) -> bool:
-        try:
-            back = self._decode(heads, payloads)
-        except CbenchError:
-            return False
-        return all(map(np.array_equal, back, arrays))
 
     def _plan(self, shapes: Sequence[tuple[int, int, int]]) -> tuple[list[list[int]], list[list[list[Chunk]]]]:
         """The items of each stream, and the chunks in the order of coding: rounds (a chunk a stream), in these batches.
@@ -203,12 +167,13 @@ class AribCodec:
             rounds.append(found)
         return streams, rounds
 
-    def _encode(self, arrays: Sequence[np.ndarray], precision: Precision) -> list[bytes]:
+    def encode(self, arrays: Sequence[np.ndarray]) -> list[bytes]:
+        """The payload of each picture, not decoded on trial. Those that share a stack leave it to the first of them."""
         streams, rounds = self._plan([array.shape for array in arrays])
         bottoms = [EMPTY + _check([arrays[i] for i in items]) for items in streams]
         stacks = [StackIO(bottom.to_bytes(6, "little")) for bottom in bottoms]
         with running(self.threads):
-            coder = ChunkCoder(self._engine(precision), stacks, direct=self.direct)
+            coder = ChunkCoder(self._engine(self.precision), stacks, direct=self.direct)
             for found in rounds:
                 for batch in found:
                     for chunk in batch:
@@ -216,10 +181,11 @@ class AribCodec:
                     coder.encode(batch)
         payloads = [b""] * len(arrays)
         for items, stack in zip(streams, coder.stacks, strict=True):
-            payloads[items[0]] = stack.to_bytes()
+            payloads[items[0]] = _stored(stack)
         return payloads
 
-    def _decode(self, heads: Sequence[Header], payloads: Sequence[bytes]) -> list[np.ndarray]:
+    def decode(self, heads: Sequence[Header], payloads: Sequence[bytes]) -> list[np.ndarray]:
+        """Inverse of `encode`; raises as `decompress`."""
         shapes = [head.shape for head in heads]
         for items in streams_of(shapes):
             samples, size = sum(heads[i].samples for i in items), len(payloads[items[0]])
@@ -228,7 +194,7 @@ class AribCodec:
         streams, rounds = self._plan(shapes)
         code = heads[0].params[0] if heads[0].params else 0
         arrays = [np.zeros(head.shape, np.uint8) for head in heads]
-        stacks = [StackIO(payloads[items[0]]) for items in streams]
+        stacks = [_opened(payloads[items[0]]) for items in streams]
         with running(self.threads):
             coder = ChunkCoder(self._engine(PRECISIONS[code]), stacks)
             for found in reversed(rounds):
@@ -247,8 +213,21 @@ class AribCodec:
         if head.environment is None:
             raise BitstreamError(f"the data is damaged: what {self.name} decoded does not end as it began")
         raise DecodeMismatchError(
-            f"the file decoded to something else than was encoded{both_environments(head.environment, self._here())}"
+            f"the file decoded to something else than was encoded{both_environments(head.environment, self.here())}"
         )
+
+
+def _stored(stack: StackIO) -> bytes:
+    """A stack as a payload: its state in five bytes if they hold it, in six if not; words have two."""
+    data = stack.to_bytes()
+    return data if data[STATE_BYTES - 1] else data[: STATE_BYTES - 1] + data[STATE_BYTES:]
+
+
+def _opened(payload: bytes) -> StackIO:
+    """Inverse of `_stored`."""
+    if len(payload) % 2:
+        payload = payload[: STATE_BYTES - 1] + b"\0" + payload[STATE_BYTES - 1 :]
+    return StackIO(payload)
 
 
 def _check(arrays: Sequence[np.ndarray]) -> int:

@@ -18,14 +18,20 @@ from torch import Tensor, nn
 
 from cbench.models.arib_bps.latents import bit_probabilities
 from cbench.models.arib_bps.layers import NormalisedConv
-from cbench.models.arib_bps.network import COLOURS, AribNetwork, PlaneModel, logits
+from cbench.models.arib_bps.network import COLOURS, AribNetwork, PlaneModel, logits, parameter_count
 from cbench.models.arib_bps.planes import STEPS, bit, signs, sub_image, top
+from cbench.models.arib_bps.winograd import WinogradConv
 
 Precision = Literal["exact", "fast", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("exact", "fast", "bf16")
 
 BATCH_PIXELS = 16384
 """Pixels that a network sees at once; bounds the memory, and more would not be faster."""
+
+WINOGRAD_PARAMETERS = 100_000_000
+"""Larger models keep their ordinary convolutions in float64: 32 bytes a weight would be too much."""
+WINOGRAD_CHANNELS = 16
+"""Likewise convolutions with fewer channels, which would gain nothing."""
 
 CodeBits = Callable[[int, np.ndarray], np.ndarray]
 """(colour, probabilities (B, h, w)) -> the bits (B, h, w) uint8."""
@@ -39,9 +45,13 @@ class Engine:
         self.dtype = torch.float64 if precision == "exact" else torch.float32
         self.device = device
         own = deepcopy(network).eval().requires_grad_(False).to(self.dtype)
-        _fold_lengths(own)
+        _exchange(own, NormalisedConv, NormalisedConv.plain)
         if precision != "exact":
             own = own.to(memory_format=torch.channels_last)
+        elif parameter_count(own) <= WINOGRAD_PARAMETERS:
+            _exchange(own, nn.Conv2d, _faster)
+        if precision == "bf16":
+            _round_weights(own)
         self.sig, self.ins = own.sig.to(device), own.ins.to(device)
         self.layers = own.config.n_layers
 
@@ -123,13 +133,26 @@ class Engine:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
-def _fold_lengths(module: nn.Module) -> None:
-    """Replace weight-normalised convolutions by ordinary ones."""
+def _exchange(module: nn.Module, kind: type[nn.Module], make: Callable[[nn.Module], nn.Module]) -> None:
+    """Replace every part of a kind by what `make` makes of it."""
     for name, child in module.named_children():
-        if isinstance(child, NormalisedConv):
-            setattr(module, name, child.plain())
+        if isinstance(child, kind):
+            setattr(module, name, make(child))
         else:
-            _fold_lengths(child)
+            _exchange(child, kind, make)
+
+
+def _faster(conv: nn.Conv2d) -> nn.Module:
+    wanted = conv.kernel_size == (3, 3) and conv.stride == (1, 1) and min(conv.weight.shape[:2]) >= WINOGRAD_CHANNELS
+    return WinogradConv(conv) if wanted else conv
+
+
+def _round_weights(network: AribNetwork) -> None:
+    """Do once what autocast would do in every pass; the U-Nets' first layers run without autocast."""
+    spared = {id(model.plane_context.first) for model in (network.sig, network.ins)}
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv1d | nn.Linear) and id(module) not in spared:
+            module.to(torch.bfloat16)
 
 
 def batches(sizes: Sequence[int]) -> Iterator[range]:

@@ -1,6 +1,6 @@
 """The codec of the pyramid: level after level, step after step, colour after colour.
 
-Byte format arib_bps.pyramid/v1, through the coder in this order, for the colours of a picture and then for its alpha:
+Byte format arib_bps.pyramid/v2, through the coder in this order, for the colours of a picture and then for its alpha:
 
     2 bits         0 small, 1 photograph: which biases the network has; 2: raw, C * H * W bytes follow
     2 bits         photographs only: 1 rows, 2 columns are reversed, which may suit the positions of chroma samples
@@ -9,6 +9,10 @@ Byte format arib_bps.pyramid/v1, through the coder in this order, for the colour
       steps        quarters (1, 1), (0, 1), (1, 0)
         tiles      at most TILE x TILE positions of the quarter, row after row of tiles
           colours  `CodingIO.mixture` for the tile's pixels, row after row
+
+In an archive whose streams all have one lane, as those of small pictures have, an item is its stream without the first
+byte, which is zero, and the archive holds no checks: such streams end with a check of all that was coded. (Archives of
+v1 hold checks and whole streams; there is no other difference.)
 
 Grey pictures and alpha are shown to the network as R = G = B and coded as R. The network runs in exact arithmetic, so
 the same file decodes on every machine, with any number of threads, alone or in a batch.
@@ -26,12 +30,13 @@ import torch
 from torch import Tensor
 
 from cbench.coding import CodingIO, CountIO, Mixture, ScriptCodec
+from cbench.coding.archive import pack_archive, unpack_archive
 from cbench.coding.container import Header
 from cbench.coding.mixture import MEAN_UNIT
 from cbench.errors import BitstreamError, UnsupportedInputError
 from cbench.models.arib_bps import pyramid_weights
 from cbench.models.arib_bps.pyramid import QUARTERS, completed
-from cbench.models.arib_bps.pyramid_config import PHOTOGRAPH, SMALL
+from cbench.models.arib_bps.pyramid_config import PHOTOGRAPH, SMALL, THUMBNAIL
 from cbench.models.arib_bps.pyramid_integer import IntegerPyramid, IntegerStep, Pending
 from cbench.nn.running import running
 from cbench.nn.tiling import tiles
@@ -41,9 +46,9 @@ TILE = 128
 """Side of a tile in positions of a quarter; part of the format."""
 BATCH = 1 << 16
 """Pixels of the pictures that are handled in one batch."""
-THUMBNAIL = 64
-"""Pictures with no longer side are taken for the small kind."""
 RAW = 2
+ONE_LANE = b"\0"
+"""First byte of a stream with one lane, see csrc/FORMAT.md."""
 CORNER_SCALES = (147, 112, 112)
 """Scale indices of the logistic distributions of the first pixel's colours: 36 and 8 pixel values."""
 TURN_GAIN = 0.9
@@ -54,7 +59,7 @@ class PyramidCodec(ScriptCodec):
     """Lossless codec for 8-bit RGB and grey pictures of any size, with or without alpha."""
 
     max_error = 0
-    format = 1
+    format = 2
     exact = True
 
     def __init__(self, name: str, weights: pyramid_weights.Weights, threads: int = 1) -> None:
@@ -74,6 +79,23 @@ class PyramidCodec(ScriptCodec):
             raise UnsupportedInputError(f"{self.name} codes 8-bit pictures (uint8), not {array.dtype}")
         if array.shape[0] > 4:
             raise UnsupportedInputError(f"{self.name} codes grey or RGB pictures, not {array.shape[0]} channels")
+
+    def compress_many(self, arrays: Sequence[np.ndarray]) -> bytes:
+        """See `ScriptCodec.compress_many`; what small pictures' streams say themselves is not stored twice."""
+        data = super().compress_many(arrays)
+        archive = unpack_archive(data)
+        streams = [archive.item(i) for i in range(len(archive))]
+        if not all(stream.startswith(ONE_LANE) for stream in streams):
+            return data
+        return pack_archive(archive.head, [stream[1:] for stream in streams], archive.shapes)
+
+    def decompress_many(self, data: bytes) -> list[np.ndarray]:
+        """Inverse of `compress_many`; raises as `decompress`."""
+        archive = unpack_archive(data)
+        if archive.checks is None:
+            streams = [ONE_LANE + archive.item(i) for i in range(len(archive))]
+            data = pack_archive(archive.head, streams, archive.shapes)
+        return super().decompress_many(data)
 
     def script(self, io: CodingIO, head: Header, x: np.ndarray | None) -> np.ndarray:
         """See `ScriptCodec.script`."""

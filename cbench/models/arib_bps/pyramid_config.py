@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 SMALL, PHOTOGRAPH = 0, 1
 """Kinds of pictures, each with biases of its own."""
+THUMBNAIL = 64
+"""Pictures with no longer side are taken for the small kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +46,15 @@ class PyramidTraining:
     """Network and what its training pictures are."""
 
     model: PyramidConfig = field(default_factory=PyramidConfig)
-    kind: int = SMALL
-    """Which biases the training pictures train."""
+    kind: int | None = SMALL
+    """Which biases the training pictures train; None: it depends on their size, as in the codec."""
     muon: float = 6.0
     """Learning rate of the weights that Muon trains, relative to that of all others."""
+
+    def kind_of(self, height: int, width: int) -> int:
+        """Kind of pictures of that size."""
+        by_size = SMALL if max(height, width) <= THUMBNAIL else PHOTOGRAPH
+        return by_size if self.kind is None else self.kind
 
 
 def module(config: PyramidTraining) -> PyramidModule:

@@ -13,6 +13,7 @@ from cbench.models.arib_bps import pyramid_weights
 from cbench.models.arib_bps.pyramid import Pyramid
 from cbench.models.arib_bps.pyramid_codec import PyramidCodec
 from cbench.models.arib_bps.pyramid_config import PyramidTraining
+from cbench.models.arib_bps.pyramid_data import split
 from cbench.train.module import Group, PaperModule
 
 MIXING = ("wide", "narrow", "carry", "inner", "up")
@@ -22,7 +23,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class PyramidModule(PaperModule):
-    """Trains a `Pyramid` on pictures of one kind."""
+    """Trains a `Pyramid` on pictures of one kind or of both."""
 
     network: Pyramid
 
@@ -31,12 +32,19 @@ class PyramidModule(PaperModule):
         self.network = Pyramid(config.model).to(memory_format=torch.channels_last)
 
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
-        """See `PaperModule.loss`; batch (B, 3, H, W) uint8."""
-        x = batch.float().contiguous(memory_format=torch.channels_last)
-        kind = torch.full((len(x),), self.config.kind, device=x.device)
-        found = self.network.nats(x, kind)
-        bpd = torch.stack([nats.sum() for nats in found]).sum() / (x.numel() * math.log(2))
+        """See `PaperModule.loss`; batch (B, 3, H, W) uint8, or (B, 4, 64, 64) of `pyramid_data.Mixed`."""
+        if batch.shape[1] == 3:
+            bpd = self._bpd(batch.float(), self.config.kind_of(*batch.shape[2:]))
+        else:
+            seed = (self.seed << 40) ^ (self.step << 8) ^ self.global_rank
+            parts = split(batch, torch.Generator().manual_seed(seed))
+            bpd = torch.stack([self._bpd(x, kind) for x, kind in parts]).mean()
         return {"loss": bpd, "bpd": bpd}
+
+    def _bpd(self, x: Tensor, kind: int) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        found = self.network.nats(x, torch.full((len(x),), kind, device=x.device))
+        return torch.stack([nats.sum() for nats in found]).sum() / (x.numel() * math.log(2))
 
     def groups(self) -> list[Group]:
         """The weights that mix channels, and all others."""

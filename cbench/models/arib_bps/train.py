@@ -14,15 +14,15 @@ from cbench.errors import ConfigError
 from cbench.models.arib_bps import checkpoint
 from cbench.models.arib_bps.codec import AribCodec
 from cbench.models.arib_bps.config import AribTraining
-from cbench.models.arib_bps.latents import MAX_QP
 from cbench.models.arib_bps.losses import Continuous, Quantised, ins_terms, logistic_noise, sig_terms
 from cbench.models.arib_bps.network import AribNetwork, PlaneModel
+from cbench.models.arib_bps.rates import qps_of
 from cbench.train.module import Group, PaperModule
 
+PARTS = {"sig": ("sig",), "ins": ("ins",), "both": ("sig", "ins"), "finetune": ("sig",)}
+"""Which models learn in each mode."""
 EMPHASIS = 24
 """Makes a neighbour's usual difference, some 0.05, about 1 behind a first layer with PyTorch's initial weights."""
-MIN_QP = 3
-"""The coarsest latents that finetuning asks for."""
 
 
 class AribModule(PaperModule):
@@ -36,6 +36,9 @@ class AribModule(PaperModule):
         if config.high_pass:
             emphasise_differences(self.network.sig)
             emphasise_differences(self.network.ins)
+        for part in {"sig", "ins"} - set(PARTS[config.mode]):
+            # Several processes exchange a gradient for every weight that could have one.
+            getattr(self.network, part).requires_grad_(False)
         if config.channels_last:
             self.network.to(memory_format=torch.channels_last)
         self._qps = {} if config.qps is None else read_qps(config.qps)
@@ -43,9 +46,9 @@ class AribModule(PaperModule):
     def groups(self) -> list[Group]:
         """The models that learn, each with its own Adam."""
         factor = self.config.decay_rate ** (self.step // self.config.decay_interval)
-        parts = {"sig": ("sig",), "ins": ("ins",), "both": ("sig", "ins"), "finetune": ("sig",)}[self.config.mode]
         return [
-            Group(name=part, parameters=tuple(getattr(self.network, part).parameters()), lr=factor) for part in parts
+            Group(name=part, parameters=tuple(getattr(self.network, part).parameters()), lr=factor)
+            for part in PARTS[self.config.mode]
         ]
 
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
@@ -85,16 +88,6 @@ class AribModule(PaperModule):
         if network.config != self.config.model:
             raise ConfigError(f"{path} holds another ArIB-BPS model than the one to be trained")
         self.network.load_state_dict(network.state_dict())
-
-
-@torch.no_grad()
-def qps_of(network: AribNetwork, x: Tensor) -> Tensor:
-    """How fine the latents of pictures x (B, 3, H, W) uint8 will be: what their lower planes pay for, (B,) int64."""
-    training = network.ins.training
-    network.ins.eval()
-    bits = torch.stack([ins_terms(network.ins, picture[None]).sum() * picture.numel() for picture in x])
-    network.ins.train(training)
-    return (bits / network.config.latents(*x.shape[2:])).floor().clamp(MIN_QP, MAX_QP).long()
 
 
 def read_qps(path: Path) -> dict[int, int]:

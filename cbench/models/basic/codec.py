@@ -36,6 +36,7 @@ from cbench.models.basic.integer import (
 )
 from cbench.models.basic.network import STRIDE, Structure
 from cbench.models.basic.orders import compile_order
+from cbench.models.basic.search import spread
 from cbench.models.basic.timing import Timing
 from cbench.nn.factorized import FactorizedTables
 from cbench.nn.gaussian import gaussian_tables, scale_index
@@ -101,17 +102,17 @@ class BasicCodec(ScriptCodec):
         return other
 
     def with_complexity(self, level: int) -> BasicCodec:
-        """The same codec at one of 8 levels, evenly spaced in KMAC a pixel from the most (0) to the least complex (7).
+        """The same codec at one of 8 levels, from the most (0) to the least complex (7).
+
+        They are those structures of the front whose KMAC a pixel fall as evenly, in ratio, as the front allows.
 
         Raises:
             ConfigError: no such level.
         """
         if not 0 <= level < LEVELS:
             raise ConfigError(f"complexity (={level}) must lie in 0..{LEVELS - 1}")
-        costs = [self.cost(structure).total for structure in self.front]
-        target = max(costs) - level / (LEVELS - 1) * (max(costs) - min(costs))
-        # Sums of the same terms in another order may differ in their last bits.
-        return self.with_max_kmac(target * (1 + 1e-9))
+        places = spread([self.cost(structure).total for structure in self.front], LEVELS)
+        return self.with_structure(self.front[places[level]])
 
     def with_max_kmac(self, limit: float) -> BasicCodec:
         """The same codec with the best structure that costs at most `limit` KMAC a pixel, encoder and decoder together.

@@ -13,6 +13,8 @@ EDGES = ("x_y", "y_z", "z_y", "y_x")
 """The controllers of the inter-node structure, in the order of the published selectors (pgmxy, pgmyz, pgmzy, pgmyx)."""
 LAMBDAS = (39.015, 75.8625, 145.2225, 281.775, 541.875)
 """Weights of the squared error, summed over the picture in [0, 1]; the last one only for the hyperprior."""
+PUBLISHED = ("tones", "upside-down")
+"""What the original's training did to pictures, beside crops and mirroring left to right: see `augment.py`."""
 MAIN_WIDTHS = (48, 72, 96, 144, 192)
 UNIVERSAL_WIDTHS = tuple(range(48, 193, 12))
 
@@ -62,7 +64,9 @@ class BasicConfig:
 
     framework: Literal["joint", "hyperprior"] = "joint"
     """What codes y: order-conditioned Gaussians, or zero-mean ones of the hyperprior's scale."""
-    backbone: Literal["balle", "cheng", "elic"] = "balle"
+    backbone: Literal["balle", "groups", "cheng", "elic"] = "balle"
+    """Layers of x -> y and y -> x; "groups": plain ones in groups of channels, as wide as the narrowest candidate, that
+    never see each other (hyperprior only)."""
     widths: tuple[int, ...] = MAIN_WIDTHS
     """Candidates of every slimmable edge, rising."""
     slim: tuple[str, ...] = EDGES
@@ -88,8 +92,11 @@ class BasicConfig:
             raise ConfigError(f"widths (={self.widths}) must rise, from 2 at least")
         if not set(self.slim) <= set(EDGES):
             raise ConfigError(f"slim (={self.slim}) must name edges among {', '.join(EDGES)}")
-        if self.framework == "hyperprior" and (self.coders or self.backbone != "balle"):
+        plain = self.backbone in ("balle", "groups")
+        if self.framework == "hyperprior" and (self.coders or not plain):
             raise ConfigError("the hyperprior has no coders to choose from, and the plain backbone")
+        if self.backbone == "groups":
+            self._check_groups()
         if self.framework == "joint" and not self.coders:
             raise ConfigError("a joint model needs a coder of y")
         if self.slim_latents and self.framework != "hyperprior":
@@ -97,6 +104,12 @@ class BasicConfig:
         for coder in self.coders:
             if self.latent % coder.groups:
                 raise ConfigError(f"latent (={self.latent}) must be a multiple of the coder's groups (={coder.groups})")
+
+    def _check_groups(self) -> None:
+        if self.framework != "hyperprior" or self.slim_latents or self.latent != self.widths[-1]:
+            raise ConfigError('the backbone "groups" needs a hyperprior with as many latent as hidden channels')
+        if any(width % self.widths[0] for width in self.widths):
+            raise ConfigError(f"widths (={self.widths}) must be multiples of the first, the size of a group")
 
     @property
     def choices(self) -> tuple[int, ...]:
@@ -117,15 +130,20 @@ class BasicTraining:
     smallest and two drawn ones; or mixtures that every edge's own logits choose (Gumbel-softmax)."""
     distill: bool = False
     """Train narrow candidates of y -> x towards the widest (universally slimmable)."""
-    start: Literal["published", "balanced"] = "published"
-    """Random weights to begin with: torch's, or scaled so that every layer keeps the size of its signal (plain backbone
-    only), which saves a CPU the first thousand steps."""
+    start: Literal["random", "linear"] = "random"
+    """Weights to begin with: torch's, or those of a linear transform coder (`start.py`), which a short training gains
+    more from than from anything else."""
+    complexity_loss: Literal["absolute", "relative"] = "absolute"
+    """How a relaxed choice pays for multiply-adds of the edges: those above a limit, in bits; or as a share of the way
+    from the smallest to the largest structure, beside R + lambda D as the same kind of share."""
     complexity_weight: float = 0.0
-    """Weight of the multiply-adds above `complexity_limit`, in bits each."""
+    """Weight of that: bits for each multiply-add above `complexity_limit`, or what the share counts."""
     complexity_limit: float = 0.0
     """Multiply-adds a pixel that cost nothing."""
+    estimator: Literal["vimco", "reinforce", "thermodynamic"] = "vimco"
+    """What moves the logits of learned orders."""
     order_samples: int = 2
-    """K: label maps drawn a step for orders that are learned (VIMCO)."""
+    """K: label maps drawn a step for orders that are learned."""
     random_orders: int = 0
     """Items seen before an order begins to be learned; until then its labels are random."""
     random_order_share: float = 0.0
@@ -136,6 +154,8 @@ class BasicTraining:
     """Pictures on which the structures worth using are searched before the weights are saved, never those of a test."""
     search_limit: int = 8
     """How many of them, each cut to its middle 256 x 256 at most."""
+    augment: tuple[str, ...] = ()
+    """Changes to training pictures, names of `augment.AUGMENTATIONS`."""
     channels_last: bool = False
     """Memory layout; changes the speed only."""
 
@@ -192,6 +212,11 @@ def universal_hyperprior() -> BasicConfig:
 def static_hyperprior() -> BasicConfig:
     """Scale hyperprior of one width."""
     return replace(hyperprior(), widths=(192,))
+
+
+def group_hyperprior() -> BasicConfig:
+    """Scale hyperprior whose transforms are four groups of 48 channels, of which the leading ones run."""
+    return replace(hyperprior(), backbone="groups", widths=(48, 96, 144, 192), slim=("x_y", "y_x"))
 
 
 def topo_group(coder: CoderConfig) -> BasicConfig:

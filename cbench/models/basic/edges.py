@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cbench.models.basic.slimmable import (
+    Fill,
+    GroupConv2d,
+    GroupConvTranspose2d,
     SlimBottleneck,
     SlimConv2d,
     SlimConvTranspose2d,
@@ -95,6 +98,24 @@ def synthesis(widths: Sequence[int], inputs: int) -> Edge:
     layers: list[nn.Module] = []
     for channels in (inputs, n, n):
         layers += [SlimConvTranspose2d(channels, widths), SlimGDN(widths, inverse=True)]
+    return Edge(widths, [*layers, SlimConvTranspose2d(n, [3])])
+
+
+def group_analysis(widths: Sequence[int]) -> Edge:
+    """`analysis` in groups as wide as the narrowest candidate; channels of y that no group makes are zero."""
+    n, groups = max(widths), max(widths) // min(widths)
+    layers: list[nn.Module] = [SlimConv2d(3, widths), SlimGDN(widths, groups=groups)]
+    for _ in range(2):
+        layers += [GroupConv2d(n, widths, groups), SlimGDN(widths, groups=groups)]
+    return Edge(widths, [*layers, GroupConv2d(n, widths, groups), Fill(n)])
+
+
+def group_synthesis(widths: Sequence[int]) -> Edge:
+    """The mirror of `group_analysis`; all groups that run add to the picture."""
+    n, groups = max(widths), max(widths) // min(widths)
+    layers: list[nn.Module] = []
+    for _ in range(3):
+        layers += [GroupConvTranspose2d(n, widths, groups), SlimGDN(widths, inverse=True, groups=groups)]
     return Edge(widths, [*layers, SlimConvTranspose2d(n, [3])])
 
 

@@ -177,11 +177,12 @@ def _edges(config: BasicConfig) -> list[edges.Edge]:
     m, z = config.latent, config.hyper
     latents, hypers = ((config.widths,) * 2) if config.slim_latents else ([m], [z])
     if config.framework == "hyperprior":
+        grouped = config.backbone == "groups"
         return [
-            edges.analysis(widths["x_y"], latents),
+            edges.group_analysis(widths["x_y"]) if grouped else edges.analysis(widths["x_y"], latents),
             edges.hyper_analysis(widths["y_z"], m, hypers, 0.0),
             edges.hyper_synthesis(widths["z_y"], z, latents),
-            edges.synthesis(widths["y_x"], m),
+            edges.group_synthesis(widths["y_x"]) if grouped else edges.synthesis(widths["y_x"], m),
         ]
     if config.backbone == "cheng":
         return [

@@ -93,6 +93,10 @@ def tiled_labels(labels: Tensor, height: int, width: int) -> Tensor:
     return functional.pad(tiled, (0, width - columns * TILE, 0, height - rows * TILE))
 
 
+TEMPERATURES = 10
+"""Of the thermodynamic objective, from 10^-10 to 1, beside 0."""
+
+
 def draw_labels(logits: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     """K label maps of one tile and their log-probabilities: (G, S, 2, 2) -> (K, G, 2, 2) int64, (K,)."""
     choice = torch.distributions.Categorical(logits=logits.movedim(1, -1))
@@ -131,6 +135,26 @@ def vimco(log_weight: Tensor, log_q: Tensor) -> Tensor:
 def reinforce(log_weight: Tensor, log_q: Tensor) -> Tensor:
     """Score-function surrogate without a baseline; arguments as `vimco`."""
     return -(_evidence(log_weight).detach() * log_q).sum(0).mean()
+
+
+def thermodynamic(log_weight: Tensor, log_q: Tensor) -> Tensor:
+    """Surrogate of the thermodynamic variational objective, a left Riemann sum over log-spaced temperatures; arguments
+    as `vimco`.
+
+    Its value holds the objective and the covariances that carry the gradient by log_q.
+    """
+    samples, log_weight = len(log_weight), log_weight.detach()
+    beta = torch.cat([log_weight.new_zeros(1), torch.logspace(-TEMPERATURES, 0, TEMPERATURES).to(log_weight)])
+    share = (log_weight[..., None] * beta).softmax(0)
+    mean = (share * log_weight[..., None]).sum(0)
+    path = log_q[..., None] + beta * log_weight[..., None]
+    deviation = path - (share * path).sum(0)
+    covariance = (share * (log_weight[..., None] - mean) * deviation).sum(0) * samples / (samples - 1)
+    return -((mean + covariance)[:, :-1] * beta.diff()).sum(1).mean()
+
+
+ESTIMATORS = {"vimco": vimco, "reinforce": reinforce, "thermodynamic": thermodynamic}
+"""Surrogates whose gradient moves the labels' logits."""
 
 
 SURROGATES = (

@@ -170,6 +170,28 @@ def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
     return front[::-1]
 
 
+def spread(costs: Sequence[float], count: int) -> list[int]:
+    """Places of `count` costs, from the first to the last, whose ratios are as even as can be; equal ones only where
+    there are fewer than `count`.
+
+    Args:
+        costs: falling, all above 0.
+        count: 2 or more.
+    """
+    logs = np.log(costs)
+    # loss[j]: the least sum of squared steps that ends at cost j; steps go to the same cost or a later one.
+    squares = np.triu((logs[:, None] - logs) ** 2) + np.tril(np.full((len(logs),) * 2, np.inf), -1)
+    loss, came = squares[0], []
+    for _ in range(count - 2):
+        every = loss[:, None] + squares
+        came.append(every.argmin(0))
+        loss = every.min(0)
+    places = [len(logs) - 1]
+    for before in reversed(came):
+        places.append(int(before[places[-1]]))
+    return [0, *reversed(places)]
+
+
 def searched(weights: Weights, pictures: Sequence[np.ndarray], rd_lambda: float) -> Weights:
     """The same weights with the structures that no other one beats in complexity and loss on these pictures.
 

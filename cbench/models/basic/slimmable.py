@@ -87,35 +87,91 @@ class SlimConvTranspose2d(SlimConv2d):
         return x.numel() * out.shape[1] * self.size**2
 
 
+class GroupConv2d(SlimConv2d):
+    """Convolution in groups of channels that do not see each other; a narrower candidate runs the leading groups."""
+
+    def __init__(self, inputs: int, widths: Sequence[int], groups: int) -> None:
+        super().__init__(inputs, widths)
+        self.group = max(widths) // groups
+        layer = nn.Conv2d(inputs, max(widths), self.size, groups=groups)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """See `SlimConv2d.forward`; x may have more channels than its groups that run."""
+        out = self.width(level)
+        groups = out // self.group
+        used = x[:, : groups * self.weight.shape[1]]
+        return functional.conv2d(used, self.weight[:out], self.bias[:out], 2, self.size // 2, groups=groups)
+
+    def macs(self, x: Tensor, out: Tensor) -> int:
+        """See `Slimmable.macs`."""
+        return out.numel() * self.weight.shape[1] * self.size**2
+
+
+class GroupConvTranspose2d(GroupConv2d):
+    """The same, transposed; weight (inputs, outputs / groups, k, k)."""
+
+    def __init__(self, inputs: int, widths: Sequence[int], groups: int) -> None:
+        super().__init__(inputs, widths, groups)
+        layer = nn.ConvTranspose2d(inputs, max(widths), self.size, groups=groups)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """See `SlimConvTranspose2d.forward`; x may have more channels than its groups that run."""
+        out, half = self.width(level), self.size // 2
+        groups = out // self.group
+        used = x[:, : groups * (len(self.weight) * self.group // max(self.widths))]
+        weight = self.weight[: used.shape[1]]
+        return functional.conv_transpose2d(used, weight, self.bias[:out], 2, half, output_padding=1, groups=groups)
+
+    def macs(self, x: Tensor, out: Tensor) -> int:
+        """Every input sample of the groups that run is multiplied with every kernel element once."""
+        used = len(self.weight) * out.shape[1] // max(self.widths)
+        return x[:, :1].numel() * used * self.weight.shape[1] * self.size**2
+
+
+class Fill(nn.Module):
+    """Zeros for the channels that no group has filled."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, i, H, W) -> (B, channels, H, W)."""
+        return functional.pad(x, (0, 0, 0, 0, 0, self.channels - x.shape[1]))
+
+
 class SlimGDN(Slimmable):
     """Generalised divisive normalisation, x / sqrt(beta + gamma x^2), or its inverse, with four scalars a level.
 
-    With one width there are no scalars: the usual GDN.
+    With one width, or in groups, there are no scalars: the usual GDN.
     """
 
-    def __init__(self, widths: Sequence[int], inverse: bool = False) -> None:
+    def __init__(self, widths: Sequence[int], inverse: bool = False, groups: int = 1) -> None:
         super().__init__()
         self.widths, self.inverse = tuple(widths), inverse
-        channels = max(widths)
+        channels, self.group = max(widths), max(widths) // groups
         self.beta = nn.Parameter((torch.ones(channels) + OFFSET).sqrt())
-        self.gamma = nn.Parameter((0.1 * torch.eye(channels) + OFFSET).sqrt())
-        levels = len(widths) if len(widths) > 1 else 0
+        self.gamma = nn.Parameter((0.1 * torch.eye(self.group).repeat(groups, 1) + OFFSET).sqrt())
+        levels = len(widths) if len(widths) > 1 and groups == 1 else 0
         self.beta_scales, self.gamma_scales = (nn.Parameter(torch.ones(levels)) for _ in range(2))
         self.beta_biases, self.gamma_biases = (nn.Parameter(torch.zeros(levels)) for _ in range(2))
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """(B, o, H, W) -> the same shape."""
         o = x.shape[1]
-        beta, gamma = non_negative(self.beta[:o], 1e-6), non_negative(self.gamma[:o, :o])
-        if len(self.widths) > 1:
+        groups = max(1, o // self.group)
+        beta, gamma = non_negative(self.beta[:o], 1e-6), non_negative(self.gamma[:o, : o // groups])
+        if len(self.beta_scales):
             beta = non_negative(self.beta_scales[level]) * beta + non_negative(self.beta_biases[level])
             gamma = non_negative(self.gamma_scales[level]) * gamma + non_negative(self.gamma_biases[level])
-        norm = functional.conv2d(x.square(), gamma[:, :, None, None], beta)
+        norm = functional.conv2d(x.square(), gamma[:, :, None, None], beta, groups=groups)
         return x * (norm.sqrt() if self.inverse else norm.rsqrt())
 
     def macs(self, x: Tensor, out: Tensor) -> int:
         """See `Slimmable.macs`."""
-        return out.numel() * out.shape[1]
+        return out.numel() * min(out.shape[1], self.group)
 
     def published_operations(self, x: Tensor, out: Tensor) -> int:
         """See `Slimmable.published_operations`."""

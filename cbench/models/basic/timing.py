@@ -1,47 +1,47 @@
-"""Predicting how long a structure takes on this machine, from one measurement of every part."""
+"""Predicting how long a structure takes on this machine, from files made and read with one choice changed at a time.
+
+Whole files are timed, not networks alone, which find their data in the caches and look faster than they are.
+"""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from cbench.coding import DecodeIO, EncodeIO
 from cbench.models.basic.complexity import Cost
-from cbench.models.basic.integer import BITS
-from cbench.models.basic.network import STRIDE, Structure
-from cbench.nn.pictures import to_tensor
-from cbench.nn.running import running
+from cbench.models.basic.network import Structure
 
 if TYPE_CHECKING:
     from cbench.models.basic.codec import BasicCodec
 
-REPEATS = 5
+ROUNDS = 3, 9
+"""Fewest and most times that everything is measured."""
+ENOUGH = 12.0
+"""Seconds after which no further round begins."""
+CONTROLLERS = tuple(field.name for field in fields(Structure))
+WAYS = {"encoder": ("x_y", "y_z", "z_y", "coder"), "decoder": ("z_y", "y_x", "coder")}
+"""What compressing and decompressing depend on."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of every candidate for pictures of one size."""
+    """Milliseconds of every choice for pictures of one size."""
 
-    edges: tuple[tuple[float, ...], ...]
-    """Of each candidate of x_y, y_z, z_y, y_x."""
-    encode: tuple[float, ...]
-    """y through each coder of y."""
-    decode: tuple[float, ...]
-    around: tuple[float, float]
-    """What surrounds the networks when encoding and when decoding."""
+    least: Cost
+    """Of the structure whose choices are all the last ones."""
+    more: tuple[tuple[Cost, ...], ...]
+    """For each controller, what each of its choices takes more than the last one."""
 
-    def predict(self, s: Structure) -> Cost:
+    def predict(self, structure: Structure) -> Cost:
         """Milliseconds to compress and to decompress with a structure."""
-        x_y, y_z, z_y, y_x = (table[choice] for table, choice in zip(self.edges, s.choices, strict=False))
-        encoder = x_y + y_z + z_y + self.encode[s.coder] + self.around[0]
-        return Cost(encoder, z_y + self.decode[s.coder] + y_x + self.around[1])
+        chosen = [table[choice] for table, choice in zip(self.more, structure.choices, strict=True)]
+        return Cost(*(sum(getattr(cost, way) for cost in (self.least, *chosen)) for way in WAYS))
 
     @classmethod
     def of(cls, codec: BasicCodec, shape: tuple[int, int] = (512, 768)) -> Timing:
@@ -49,63 +49,63 @@ class Timing:
         key = shape, codec.threads
         kept = _measured.setdefault(codec.network, {})
         if key not in kept:
-            kept[key] = _measure(codec, shape)
+            kept[key] = _measure(codec, waves(shape))
         return kept[key]
 
 
 _measured: WeakKeyDictionary[torch.nn.Module, dict[tuple[tuple[int, int], int], Timing]] = WeakKeyDictionary()
 
 
-def _measure(codec: BasicCodec, shape: tuple[int, int]) -> Timing:
-    """Every candidate on its own; then one structure as a whole, which shows what surrounds the networks."""
-    picture = _picture(shape)
-    counts, edges, s = codec.config.choices, codec.network.edges, codec.front[-1]
-    codec = codec.with_structure(s)
+def _measure(codec: BasicCodec, picture: np.ndarray) -> Timing:
+    """The last choices everywhere, then each controller's other ones."""
+    counts, slim_latents = codec.config.choices, codec.config.slim_latents
+    last = tuple(count - 1 for count in counts)
 
-    def time_of(call: Callable[[], object]) -> float:
-        return _milliseconds(call, codec.threads)
+    def variant(at: int, choice: int) -> Structure:
+        if slim_latents:
+            # All edges run at one width: the first controller stands for all.
+            return Structure(*((choice,) * 4 if at == 0 else last[:4]))
+        return Structure(*last[:at], choice, *last[at + 1 :])
 
-    with running(codec.threads):
-        x = to_tensor([picture], STRIDE)
-        found = codec.analyse(picture)
-        y = torch.from_numpy(found.y)[None]
-        z_hat = codec.z_tables(s).values(codec.z_tables(s).symbols(found.z).astype(np.int64), BITS)
-        prior = codec.prior(z_hat, s.z_y)
-        tables = (
-            tuple(time_of(lambda c=c: edges["x_y"](x, c)) for c in range(counts[0])),
-            tuple(time_of(lambda c=c: edges["y_z"](y, c)) for c in range(counts[1])),
-            tuple(time_of(lambda c=c: codec.prior(z_hat, c)) for c in range(counts[2])),
-            tuple(time_of(lambda c=c: edges["y_x"](y, c)) for c in range(counts[3])),
-        )
-        encode, decode = [], []
-        for coder in range(counts[4]):
-            writer = EncodeIO()
-            codec.code_y(writer, coder, prior, found.y)
-            stream = writer.finish()
-            encode.append(time_of(lambda c=coder: codec.code_y(EncodeIO(), c, prior, found.y)))
-            decode.append(time_of(lambda c=coder, data=stream: codec.code_y(DecodeIO(data), c, prior, None)))
-    bare = Timing(tables, tuple(encode), tuple(decode), (0.0, 0.0)).predict(s)
-    data = codec.compress(picture)
-    whole = time_of(lambda: codec.compress(picture)), time_of(lambda: codec.decompress(data))
-    around = max(0.0, whole[0] - bare.encoder), max(0.0, whole[1] - bare.decoder)
-    return Timing(tables, tuple(encode), tuple(decode), around)
+    jobs: dict[tuple[Structure, str], Callable[[], object]] = {}
+    for at, controller in enumerate(CONTROLLERS):
+        for structure in (variant(at, choice) for choice in range(counts[at])):
+            own = codec.with_structure(structure)
+            if controller in WAYS["encoder"]:
+                jobs[structure, "encoder"] = lambda own=own: own.compress(picture)
+            if controller in WAYS["decoder"] or slim_latents:
+                data = own.compress(picture)
+                jobs[structure, "decoder"] = lambda own=own, data=data: own.decompress(data)
+    times = dict(zip(jobs, fastest(list(jobs.values()), codec.threads), strict=True))
+    least = Structure(*last)
+
+    def extra(structure: Structure) -> Cost:
+        return Cost(*(times.get((structure, way), times[least, way]) - times[least, way] for way in WAYS))
+
+    more = tuple(tuple(extra(variant(at, c)) for c in range(count)) for at, count in enumerate(counts))
+    return Timing(Cost(*(times[least, way] for way in WAYS)), more)
 
 
-def _picture(shape: tuple[int, int]) -> np.ndarray:
-    """Waves and noise, about as hard to code as a photograph."""
+def waves(shape: tuple[int, int]) -> np.ndarray:
+    """A picture (3, H, W) uint8 of waves and noise, about as hard to code as a photograph."""
     rows, columns = np.indices(shape)
     waves = 128 + 50 * np.sin(rows / 9) + 40 * np.cos(columns / 7)
     noise = np.random.default_rng(0).normal(0, 8, (3, *shape))
     return (waves + noise).clip(0, 255).astype(np.uint8)
 
 
-def _milliseconds(call: Callable[[], object], threads: int) -> float:
-    """The median of some calls; with one thread its own time, which other programs hardly change."""
+def fastest(calls: Sequence[Callable[[], object]], threads: int) -> list[float]:
+    """Milliseconds of each call, the least of some rounds through all: what the machine does undisturbed.
+
+    With one thread its own time is taken, which other programs hardly change.
+    """
     clock = time.thread_time if threads == 1 else time.perf_counter
-    call()
-    taken = []
-    for _ in range(REPEATS):
-        start = clock()
-        call()
-        taken.append(clock() - start)
-    return 1000 * statistics.median(taken)
+    least, begin = np.full(len(calls), np.inf), clock()
+    for turn in range(ROUNDS[1]):
+        if turn >= ROUNDS[0] and clock() - begin > ENOUGH:
+            break
+        for number, call in enumerate(calls):
+            start = clock()
+            call()
+            least[number] = min(least[number], clock() - start)
+    return [1000 * float(seconds) for seconds in least]

@@ -1,4 +1,4 @@
-"""Training: random structures, one loss R + lambda D, learned orders by VIMCO."""
+"""Training: random structures, one loss R + lambda D, learned orders by a score-function estimator."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cbench.models.basic import checkpoint
+from cbench.models.basic.augment import augmented
 from cbench.models.basic.codec import BasicCodec
 from cbench.models.basic.complexity import Complexity
 from cbench.models.basic.config import EDGES, BasicTraining
@@ -19,24 +20,24 @@ from cbench.models.basic.edges import distillation
 from cbench.models.basic.network import BasicNetwork, Structure, item_bits, random_order
 from cbench.models.basic.order_learning import (
     ENTROPY_BOUND,
+    ESTIMATORS,
     draw_labels,
     expected_labels,
     mean_entropy,
     tiled_labels,
-    vimco,
 )
 from cbench.models.basic.orders import tiled_order
 from cbench.models.basic.search import searched
-from cbench.models.basic.slimmable import SlimConv2d, SlimConvTranspose2d
+from cbench.models.basic.start import scale_latent, start_linear
 from cbench.nn.gaussian import lower_bound
 from cbench.train.module import Group, PaperModule
+from cbench.zoo.checkpoints import is_torch_file
+from cbench.zoo.weights import load_weights
 
 SETTLE_EVERY = 100
 """Steps between two searches for the medians of z."""
 CONTINUOUS = "st-hardtanh"
 """How masks of continuous labels are differentiated."""
-Y_SIZE = 6.0
-"""Factor of y in a balanced start."""
 
 
 class BasicModule(PaperModule):
@@ -47,8 +48,8 @@ class BasicModule(PaperModule):
     def __init__(self, config: BasicTraining) -> None:
         super().__init__(config)
         self.network = BasicNetwork(config.model)
-        if config.start == "balanced":
-            balance(self.network)
+        if config.start == "linear":
+            start_linear(self.network, config.rd_lambda)
         self.costs = Complexity(self.network)
         self.seen = 0
         """Items so far, for the phase of random orders."""
@@ -59,6 +60,8 @@ class BasicModule(PaperModule):
         "bpd" is the whole R + lambda D in bits a sample, since the rate alone must not choose the weights.
         """
         x = batch.float().div_(255)
+        if self.network.training:
+            x = augmented(x, self.config.augment)
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         if not self.network.training:
@@ -108,10 +111,28 @@ class BasicModule(PaperModule):
         rd = bits + self.config.rd_lambda * distortion
         # Further coders of y learn beside the first one and leave the rest of the graph alone.
         loss = rd + sum(b.mean() for b in y_bits[1:]) + order_loss + self.config.rd_lambda * sum(extra)
-        if macs:
+        if macs and self.config.complexity_loss == "relative":
+            loss = self._relative_loss(x, loss, sum(macs))
+        elif macs:
             over = (1000 * sum(macs) - self.config.complexity_limit).clamp_min(0)
             loss = loss + self.config.complexity_weight * over * x.shape[2] * x.shape[3]
         return {"loss": loss, "bits": bits, "distortion": squares, "rd": rd}
+
+    @torch.no_grad()
+    def _extremes(self, x: Tensor) -> tuple[list[float], list[float]]:
+        """R + lambda D an item and KMAC a pixel of the largest and of the smallest structure on this batch."""
+        ends = Structure(), Structure(*(count - 1 for count in self.config.model.choices[:4]))
+        parts = [self.network(x, structure) for structure in ends]
+        squares = [(found.x_hat - x).square().sum() / len(x) for found in parts]
+        losses = [float(p.bits.mean() + self.config.rd_lambda * d) for p, d in zip(parts, squares, strict=True)]
+        counted = [sum(table[c] for table, c in zip(self.costs.edges, s.choices, strict=False)) for s in ends]
+        return losses, counted
+
+    def _relative_loss(self, x: Tensor, loss: Tensor, kmac: Tensor) -> Tensor:
+        """Loss and complexity as shares of what lies between the extreme structures."""
+        (best, worst), (most, least) = self._extremes(x)
+        share = (loss - best) / max(worst - best, 1e-6 * abs(best))
+        return share + self.config.complexity_weight * (kmac - least) / (most - least)
 
     def _code_y(self, y: Tensor, prior: Tensor) -> tuple[Tensor, list[Tensor], Tensor | float]:
         """y_hat for the synthesis, the bits (B,) with every coder, and the loss that moves learned orders."""
@@ -138,7 +159,7 @@ class BasicModule(PaperModule):
         return self._masks_of(number, y, self._random_labels(number, y, self.step))
 
     def _drawn_orders(self, number: int, y: Tensor, prior: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """y_hat, bits (B,) of the mixture over K drawn label maps, and VIMCO's surrogate loss."""
+        """y_hat, bits (B,) of the mixture over K drawn label maps, and the surrogate loss of their logits."""
         coder, samples = self.network.y_coders[number], self.config.order_samples
         logits = coder.learned.logits()
         if coder.config.logits == "continuous":
@@ -159,7 +180,8 @@ class BasicModule(PaperModule):
         if log_q is None:
             return found[0][0], bits, 0.0
         nats = torch.stack([item_bits(likelihood) for likelihood in likelihoods.detach()]) * math.log(2)
-        return found[0][0], bits, vimco(-nats, log_q[:, None].expand_as(nats))
+        surrogate = ESTIMATORS[self.config.estimator]
+        return found[0][0], bits, surrogate(-nats, log_q[:, None].expand_as(nats))
 
     def _draws_random(self, logits: Tensor) -> bool:
         """Whether this step's labels are random: before learning begins, and for a share of the steps afterwards."""
@@ -220,11 +242,17 @@ class BasicModule(PaperModule):
         checkpoint.save(path, weights, {"rd_lambda": str(self.config.rd_lambda), **metadata})
 
     def load(self, path: Path) -> None:
-        """See `PaperModule.load`; parts of another shape, such as other coders of y, keep their start values."""
+        """See `PaperModule.load`; parts of another shape, such as other coders of y, keep their start values.
+
+        With a linear start, weights of another lambda are scaled to this one's.
+        """
         own = self.network.state_dict()
         found = checkpoint.load(path).network.state_dict()
         own |= {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
         self.network.load_state_dict(own)
+        if self.config.start == "linear" and not is_torch_file(path):
+            before = float(load_weights(path)[1].get("rd_lambda", self.config.rd_lambda))
+            scale_latent(self.network, math.sqrt(self.config.rd_lambda / before))
 
     def pictures(self, batch: Tensor) -> dict[str, Tensor]:
         """The picture and what comes back."""
@@ -234,25 +262,6 @@ class BasicModule(PaperModule):
     def _weights(self) -> checkpoint.Weights:
         state = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
         return checkpoint.build(state, self.config.model)
-
-
-@torch.no_grad()
-def balance(network: BasicNetwork) -> None:
-    """Scale random weights so that signals keep their size from layer to layer, y is a few units large and x_hat grey.
-
-    Torch's start divides them by 1.7 in every convolution and by 3.5 in every transposed one, so that at first nothing
-    survives rounding.
-    """
-    for edge in network.edges.values():
-        for layer in edge.layers:
-            if isinstance(layer, SlimConv2d):
-                layer.weight.mul_(12**0.5 if isinstance(layer, SlimConvTranspose2d) else 3**0.5)
-    network.edges["x_y"].layers[-1].weight.mul_(Y_SIZE)
-    network.edges["y_z"].layers[0].weight.div_(Y_SIZE / 2)
-    network.edges["y_x"].layers[0].weight.div_(Y_SIZE / 2)
-    last = network.edges["y_x"].layers[-1]
-    last.weight.mul_(0.25 / 12**0.5)
-    last.bias.fill_(0.45)
 
 
 def _dissimilarity(x_hat: Tensor, x: Tensor) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cbench.models.fsar.config import FsarConfig, FsarTraining
+from cbench.models.fsar.dsar_config import DsarTraining
 
 if TYPE_CHECKING:
+    from cbench.models.fsar.dsar_train import DsarModule
     from cbench.models.fsar.train import FsarModule
 
-__all__ = ["FsarConfig", "FsarTraining", "module"]
+__all__ = ["DsarTraining", "FsarConfig", "FsarTraining", "dsar_module", "module"]
 
 
 def module(config: FsarTraining) -> FsarModule:
@@ -17,3 +19,10 @@ def module(config: FsarTraining) -> FsarModule:
     from cbench.models.fsar.train import FsarModule
 
     return FsarModule(config)
+
+
+def dsar_module(config: DsarTraining) -> DsarModule:
+    """The training module of the data-space models, likewise."""
+    from cbench.models.fsar.dsar_train import DsarModule
+
+    return DsarModule(config)

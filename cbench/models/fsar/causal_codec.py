@@ -41,8 +41,9 @@ class CausalCodec(FsarCodec):
             done += super().script_many(ios[start:stop], heads[start:stop], xs[start:stop])
         return done
 
-    def _parameters(self, symbols: np.ndarray, shape: tuple[int, int, int]) -> Iterable[Any]:
+    def _parameters(self, symbols: np.ndarray, plan: _Plan) -> Iterable[Any]:
         """The bands' biases of each picture, or for large ones the symbols to make them from."""
+        shape = plan.shape
         if shape[1] * shape[2] > LARGE:
             return [None] * len(symbols)
         bands = [self._band(symbols, rows, shape) for rows in self._bands(symbols)]

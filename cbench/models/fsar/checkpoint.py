@@ -6,11 +6,12 @@ stores no tables; ours do, so that every machine decodes with the same ones.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -20,23 +21,38 @@ from cbench.errors import ConfigError
 from cbench.models.fsar.config import NEIGHBOURS, FsarConfig
 from cbench.models.fsar.network import FsarNetwork
 from cbench.models.fsar.tables import PriorTables, prior_tables
-from cbench.zoo.checkpoints import CONFIG, check_shapes, is_torch_file, load_torch_file, pack_config, unpack_config
+from cbench.zoo.checkpoints import CONFIG, check_shapes, is_torch_file, load_torch_file, unpack_config
 from cbench.zoo.weights import fingerprint, load_weights, save_weights
+
+if TYPE_CHECKING:
+    from cbench.nn.factorized import FactorizedTables  # brings CompressAI with it
 
 COUNTS = "prior_counts"
 """Key of the symbols' frequencies in our files, beside the network's own keys."""
 TABLES = ("prior_tables.weights", "prior_tables.table_of", "prior_tables.kept")
 """Keys of the integer prior of models with a context."""
+FACTORIZED = "factorized_tables."
+"""What the keys of the entropy bottleneck's integer prior begin with."""
 
 _BACKBONE = re.compile(r"prior_model\.(encoder|decoder)\.\1\.(.+)")
 _BLOCK = re.compile(r"\.block\.(\d+)\.")
 _CODEBOOK = "prior_model.prior_coder.embedding"
 _MASK = "prior_model.prior_coder.cat_reduce_logprob"
 _MLP = re.compile(r"prior_model\.prior_coder\.fsar_mlp(?:s_per_channel\.(\d+))?\.(\d+\.(?:weight|bias))")
+_CONV = re.compile(r"prior_model\.prior_coder\.ar_model\.0\.(weight|bias)")
+_LINEAR = re.compile(r"entropy_coder\.ar_model\.(weight|bias)")
+_CONV_MASK = "prior_model.prior_coder.ar_model.0.mask"
 _IGNORED = tuple(
     f"prior_model.prior_coder.{name}"
-    for name in ("embedding_variance", "gs_temp", "relax_temp", "entropy_temp", "cat_reduce_temp", "var_scale")
+    for name in (
+        *("embedding_variance", "gs_temp", "relax_temp", "entropy_temp", "cat_reduce_temp", "var_scale"),
+        *("input_ar_model.weight", "input_ar_model.bias", "input_ar_model.mask", "ema_count", "ema_weight"),
+    )
 )
+_LATER = ("quantizer", "entropy_temp", "annealed", "convolution", "kernel")
+"""Fields of the config that older files do not have: left out at their usual value, so that fingerprints stay."""
+_TRAINING = ("gs_temp", "relax_temp", "cont_weight", "edge_mass", "detach_context", *_LATER[:3])
+"""Fields of the config that only training looks at."""
 _USUAL_CONTEXT = ("none", "l", "lt", "ctx3")
 """What a checkpoint's context is taken for, by its number of neighbours: it does not say which they are."""
 USUAL_ALPHA = 1.5
@@ -52,6 +68,8 @@ class Weights:
     """(L, K) uint32, weights of the symbols of each group; not used by models with a context."""
     tables: PriorTables | None = None
     """The prior of models with a context."""
+    factorized: FactorizedTables | None = None
+    """The prior of the entropy bottleneck."""
 
     @property
     def state(self) -> dict[str, np.ndarray]:
@@ -61,11 +79,17 @@ class Weights:
         if self.tables is not None:
             arrays = (self.tables.weights, self.tables.table_of, self.tables.kept)
             state |= dict(zip(TABLES, arrays, strict=True))
-        else:
-            del state["prior_logits"]
+        elif self.factorized is not None:
+            state |= self.factorized.state(FACTORIZED)
+        elif self.network.config.has_codes:
+            state.pop("prior_logits", None)
             state[COUNTS] = self.counts
-        if self.tables is not None or _shape(self.network.config) != _shape(config_of(state)):
-            state[CONFIG] = pack_config(self.network.config)
+        if (
+            self.tables is not None
+            or not self.network.config.has_codes
+            or _shape(self.network.config) != _shape(config_of(state))
+        ):
+            state[CONFIG] = _packed(self.network.config)
         return state
 
     def fingerprint(self) -> bytes:
@@ -91,6 +115,12 @@ def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ours["quantizer.codebook"] = value
         elif name == _MASK:
             ours["quantizer.mask.logits"] = value
+        elif match := _CONV.fullmatch(name):
+            ours[f"prior.conv.{match[1]}"] = value
+        elif match := _LINEAR.fullmatch(name):
+            ours[f"head.{match[1]}"] = value
+        elif name == _CONV_MASK:
+            ours["prior.mask"] = value[0, 0]
         elif name not in _IGNORED:
             raise ConfigError(f"the checkpoint's {key} is no part of a V2DVQ model")
     return ours
@@ -108,6 +138,12 @@ def to_original(state: Mapping[str, Tensor], *, shared_mlp: bool = False) -> dic
             theirs[_CODEBOOK] = value
         elif key == "quantizer.mask.logits":
             theirs[_MASK] = value
+        elif rest.startswith("conv."):
+            theirs[f"prior_model.prior_coder.ar_model.0.{rest.removeprefix('conv.')}"] = value
+        elif part == "head" and rest in ("weight", "bias"):
+            theirs[f"entropy_coder.ar_model.{rest}"] = value
+        elif key == "prior.mask":
+            theirs[_CONV_MASK] = value.expand_as(state["prior.conv.weight"]).clone()
         elif part == "prior":
             place = rest.removeprefix("mlps.0.") if shared_mlp else rest.removeprefix("mlps.")
             theirs[f"prior_model.prior_coder.fsar_mlp{'' if shared_mlp else 's_per_channel'}.{place}"] = value
@@ -139,17 +175,36 @@ def config_of(state: Mapping[str, Any]) -> FsarConfig:
         residuals=len(blocks),
         groups=groups,
         codes=codes,
+        pixels="linear" if "head.weight" in state else "gaussian",
+        quantizer="sqvae" if "quantizer.log_variance" in state else "sthq",
         context=NEIGHBOURS[_USUAL_CONTEXT[neighbours]],
+        convolution=_convolution(state),
+        kernel=state["prior.mask"].shape[-1] if "prior.mask" in state else 3,
         shared_mlp=bool(mlps) and len(mlps) < groups,
         alpha=USUAL_ALPHA if "quantizer.mask.logits" in state else None,
     )
 
 
+def _convolution(state: Mapping[str, Any]) -> Literal["none", "masked", "checkerboard"]:
+    """The convolution of the prior, by whether it sees the position below."""
+    if "prior.mask" not in state:
+        return "none"
+    middle = state["prior.mask"].shape[-1] // 2
+    return "checkerboard" if state["prior.mask"][middle + 1, middle] else "masked"
+
+
 def _shape(config: FsarConfig) -> FsarConfig:
     """The config without what only training looks at."""
     usual = FsarConfig()
-    names = ("gs_temp", "relax_temp", "cont_weight", "edge_mass", "detach_context")
-    return replace(config, **{name: getattr(usual, name) for name in names})
+    return replace(config, **{name: getattr(usual, name) for name in _TRAINING})
+
+
+def _packed(config: FsarConfig) -> np.ndarray:
+    """As `pack_config`, without the fields in `_LATER`."""
+    usual = FsarConfig()
+    fields = asdict(config)
+    kept = {name: fields[name] for name in fields if name not in _LATER or fields[name] != getattr(usual, name)}
+    return np.frombuffer(json.dumps(kept, sort_keys=True).encode(), np.uint8)
 
 
 def load(path: Path, config: FsarConfig | None = None) -> Weights:
@@ -185,9 +240,10 @@ def build(state: Mapping[str, Tensor], config: FsarConfig | None = None, seen: n
     """
     config = config or config_of(state)
     network = FsarNetwork(config)
-    tensors = {name: value for name, value in state.items() if name not in (COUNTS, CONFIG, *TABLES)}
+    ours = (COUNTS, CONFIG, *TABLES)
+    tensors = {name: value for name, value in state.items() if name not in ours and not name.startswith(FACTORIZED)}
     expected = network.state_dict()
-    if not config.context:
+    if config.has_codes and config.static_prior:
         tensors.setdefault("prior_logits", torch.zeros(config.groups, config.codes))
     for name in expected:
         if name.endswith("num_batches_tracked"):
@@ -198,7 +254,20 @@ def build(state: Mapping[str, Tensor], config: FsarConfig | None = None, seen: n
         raise ConfigError(f"these weights do not fit an FSAR model: {COUNTS}")
     network.load_state_dict(tensors)
     network.eval().requires_grad_(False)
+    if config.quantizer == "bottleneck":
+        return Weights(network, counts, factorized=_factorized(network, state))
     return Weights(network, counts, _tables(network, state, seen) if config.context else None)
+
+
+def _factorized(network: FsarNetwork, state: Mapping[str, Tensor]) -> FactorizedTables:
+    """The stored tables; without, those of the learned distributions."""
+    from cbench.nn.factorized import FactorizedTables
+
+    stored = FactorizedTables.from_state({name: np.asarray(state[name]) for name in state}, FACTORIZED)
+    if stored is None:
+        network.quantizer.settle()
+        return network.quantizer.prior.integers()
+    return stored
 
 
 def _tables(network: FsarNetwork, state: Mapping[str, Tensor], seen: np.ndarray | None) -> PriorTables:

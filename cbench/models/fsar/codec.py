@@ -1,15 +1,17 @@
 """The codec: symbols with their prior, then every sub-pixel with the distribution that the decoder network gives it.
 
-Byte format fsar/v1, through the coder in this order:
+Byte formats fsar/v1 and fsar/v2, through the coder in this order:
 
     1 bit          0: as below; 1: H * W * C raw bytes follow (pictures that the model would make larger than that)
     L * h * w      symbols of the latent grid; without a context: group after group, rows top to bottom, table = group;
-                   with one: `CodingIO.states` with the stored tables
-    C * H * W      Gaussians: x - centre of every sample; row and centre from `PixelTables.select`
+                   with one: `CodingIO.states` with the stored tables; with a convolution: see `contexts.ConvLatent`
+    C * H * W      Gaussians: x - centre of every sample; row and centre from `PixelTables.select` in v1 and
+                   `PixelTables.fine` in v2
                    causal head: `CodingIO.pixels`, row after row
 
 h and w are H and W divided by 2^D, rounded up. The decoder network runs in exact integer arithmetic, so the same file
-decodes on every machine, with any number of threads, alone or in a batch.
+decodes on every machine, with any number of threads, alone or in a batch: `IntegerDecoder` in v1, `ByteDecoder` in v2.
+Models with a Gaussian that needs nothing but codes are written as v2, all others as v1; v1 is read from all.
 """
 
 from __future__ import annotations
@@ -27,14 +29,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from cbench.coding import CodingIO, ScriptCodec, Tables
+from cbench.coding import CodingIO, ScriptCodec
 from cbench.coding.container import Header
 from cbench.errors import BitstreamError, UnsupportedInputError
 from cbench.models.fsar import checkpoint
+from cbench.models.fsar.byte_decoder import ByteDecoder
 from cbench.models.fsar.integer import IntegerDecoder, to_numpy
-from cbench.models.fsar.network import Encoder, Quantizer, Residual
+from cbench.models.fsar.latents import latent_of
+from cbench.models.fsar.network import Encoder, Residual
 from cbench.models.fsar.pixels import pixel_tables
-from cbench.models.fsar.tables import PriorTables
+from cbench.models.fsar.quantizers import Quantizer
 from cbench.nn.running import device_of, running
 from cbench.nn.tiling import tiles
 from cbench.zoo.weights import shipped
@@ -45,8 +49,8 @@ TILE = 64
 """Side of a tile in latent positions."""
 ENCODER_POSITIONS = 16384
 """Latent positions that the encoder handles in one batch."""
-DECODER_PIXELS = 2048
-"""Pixels that the decoder handles in one batch: its float64 activations should stay in the second-level cache."""
+DECODER_PIXELS = {False: 2048, True: 16384}
+"""Pixels that the decoders of v1 and v2 handle in one batch: activations should stay in the second-level cache."""
 LOG2 = np.log2(np.arange(256, dtype=np.float32) + 1)
 GREY_CHANNEL = 1
 """A grey picture is shown to the network as R = G = B and coded with the parameters of green."""
@@ -57,6 +61,8 @@ class _Plan:
     """What is known of one picture on the way through the script."""
 
     shape: tuple[int, int, int]
+    fine: bool = False
+    """Whether the byte format is v2."""
     symbols: np.ndarray | None = None
     """(L, h, w) int64 categories; None: not known yet, or the picture is coded raw."""
     parameters: Any = None
@@ -67,7 +73,6 @@ class FsarCodec(ScriptCodec):
     """Lossless codec for 8-bit RGB and grey pictures of any size; this class has Gaussians for the pixels."""
 
     max_error = 0
-    format = 1
     exact = True
 
     def __init__(self, name: str, weights: checkpoint.Weights, device: str = "cpu", threads: int = 1) -> None:
@@ -84,7 +89,11 @@ class FsarCodec(ScriptCodec):
         self._encoder = fused(weights.network.encoder).to(self._device, memory_format=torch.channels_last)
         self._quantizer = weights.network.quantizer.to(self._device)
         self._decoder = IntegerDecoder(weights.network).to(self._device)
-        self._latent = StaticLatent(weights.counts) if weights.tables is None else ContextLatent(weights.tables)
+        self._fine_decoder: ByteDecoder | None = None
+        if self.config.has_codes and self.config.pixels == "gaussian":
+            self._fine_decoder = ByteDecoder(weights.network, self._decoder).to(self._device)
+        self.format = 1 if self._fine_decoder is None else 2
+        self._latent = latent_of(weights)
         self._prepare(weights)
 
     def _prepare(self, weights: checkpoint.Weights) -> None:
@@ -106,7 +115,7 @@ class FsarCodec(ScriptCodec):
     ) -> list[np.ndarray]:
         """See `ScriptCodec.script_many`; the networks run on batches of pictures of equal size."""
         with running(self.threads):
-            plans = [_Plan(head.shape) for head in heads]
+            plans = [_Plan(head.shape, head.format > 1) for head in heads]
             given = [(plan, x) for plan, x in zip(plans, xs, strict=True) if x is not None]
             self._analyse(given)
             self._predict([plan for plan, _ in given])
@@ -124,7 +133,7 @@ class FsarCodec(ScriptCodec):
         """Everything before the pixels; returns the picture if it is coded raw."""
         if int(io.bits(1, None if x is None else np.uint32(plan.symbols is None))):
             return io.bits(8, x, plan.shape).astype(np.uint8)
-        plan.symbols = self._latent.code(io, plan.symbols, (self.config.groups, *self._grid(plan.shape)))
+        plan.symbols = self._latent.code(io, plan.symbols, (self.config.planes, *self._grid(plan.shape)))
         return None
 
     def _code_pixels(self, io: CodingIO, plan: _Plan, x: np.ndarray | None) -> np.ndarray:
@@ -133,7 +142,7 @@ class FsarCodec(ScriptCodec):
         if x is not None:
             return x
         values = residual + centre
-        if values.min() < 0 or values.max() > 255:
+        if values.view(np.uint32).max() > 255:  # negative ones are large without their sign
             raise BitstreamError("the data decodes to pixel values outside 0..255")
         return values.astype(np.uint8)
 
@@ -159,13 +168,11 @@ class FsarCodec(ScriptCodec):
         rest = ((0, 0), (0, 0), (0, h * stride - x.shape[2]), (0, w * stride - x.shape[3]))
         picture = torch.from_numpy(np.pad(x, rest, mode="edge")).to(self._device).float().div_(255)
         picture = picture.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        out = np.empty((len(x), self.config.groups, h, w), np.int64)
+        out = np.empty((len(x), self.config.planes, h, w), np.int64)
         for rows, columns in tiles(h, w, TILE, self._encoder_margin):
             z = self._encoder(picture[:, :, rows.of("outer", stride), columns.of("outer", stride)])
             z = z[:, :, rows.of("inner"), columns.of("inner")]
-            near = nearest(self._quantizer, self._quantizer.split(z))
-            near = near.reshape(len(x), z.shape[2], z.shape[3], -1)
-            out[:, :, rows.of("target"), columns.of("target")] = near.transpose(0, 3, 1, 2)
+            out[:, :, rows.of("target"), columns.of("target")] = symbols_of(self._quantizer, z)
         return out
 
     @property
@@ -174,33 +181,47 @@ class FsarCodec(ScriptCodec):
 
     def _predict(self, plans: Sequence[_Plan]) -> None:
         """Symbols -> parameters of the pixels' distributions, exactly."""
-        positions = DECODER_PIXELS // self.config.stride**2
+        if not plans:
+            return
+        positions = DECODER_PIXELS[plans[0].fine] // self.config.stride**2
         for batch in self._batches(plans, lambda plan: plan.shape, positions):
-            found = self._parameters(np.stack([plan.symbols for plan in batch]), batch[0].shape)
+            found = self._parameters(np.stack([plan.symbols for plan in batch]), batch[0])
             for plan, own in zip(batch, found, strict=True):
                 plan.parameters = own
 
-    def _parameters(self, symbols: np.ndarray, shape: tuple[int, int, int]) -> Iterable[Any]:
-        """Symbols (B, L, h, w) of pictures of one (C, H, W) -> what each needs to code its pixels."""
-        return zip(*self._rows(symbols, shape), strict=True)
+    def _parameters(self, symbols: np.ndarray, plan: _Plan) -> Iterable[Any]:
+        """Symbols (B, L, h, w) of pictures with the shape of that plan -> what each needs to code its pixels."""
+        return zip(*self._rows(symbols, plan.shape, fine=plan.fine), strict=True)
 
-    def _rows(self, symbols: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Symbols (B, L, h, w) -> row and centre, each (B, C, H, W) for pictures of that (C, H, W)."""
+    def _rows(
+        self, symbols: np.ndarray, shape: tuple[int, int, int], *, fine: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Symbols (B, L, h, w) -> what `_chosen` gives, each (B, C, H, W) for pictures of that (C, H, W)."""
         stride = self.config.stride
         channels, height, width = shape
         latent = torch.from_numpy(np.ascontiguousarray(symbols, np.int64)).to(self._device)
-        row = np.empty((len(symbols), *shape), np.uint16)
-        centre = np.empty(row.shape, np.int16)
+        found: list[np.ndarray] = []
         chosen = slice(None) if channels == 3 else slice(GREY_CHANNEL, GREY_CHANNEL + 1)
         for rows, columns in tiles(*symbols.shape[2:], TILE, self._decoder.halo):
-            mean, level = to_numpy(*self._decoder(latent[:, :, rows.of("outer"), columns.of("outer")]))
+            outer = latent[:, :, rows.of("outer"), columns.of("outer")]
             where = (slice(None), chosen, rows.of("inner", stride), columns.of("inner", stride))
-            own_row, own_centre = self._pixels.select(mean[where], level[where])
             top, left = rows.of("target", stride), columns.of("target", stride)
             bottom, right = min(top.stop, height) - top.start, min(left.stop, width) - left.start
-            row[:, :, top, left] = own_row[:, :, :bottom, :right]
-            centre[:, :, top, left] = own_centre[:, :, :bottom, :right]
-        return row, centre
+            if fine:
+                places = self._fine_decoder(outer).cpu().numpy()[where]
+                own = tuple(table.take(places) for table in self._pixels.fine)
+            else:
+                mean, level = to_numpy(*self._decoder(outer))
+                own = self._chosen(mean[where], level[where])
+            found = found or [np.empty((len(symbols), *shape), part.dtype) for part in own]
+            for whole, part in zip(found, own, strict=True):
+                whole[:, :, top, left] = part[:, :, :bottom, :right]
+        return found[0], found[1]
+
+    def _chosen(self, mean: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Row and centre of each sub-pixel."""
+        row, centre = self._pixels.select(mean, level)
+        return row.astype(np.uint16), centre.astype(np.int16)
 
     def _batches(
         self, items: Iterable[Item], shape_of: Callable[[Item], tuple[int, int, int]], positions: int
@@ -216,47 +237,21 @@ class FsarCodec(ScriptCodec):
 
 
 def looks_random(x: np.ndarray) -> bool:
-    """Whether neighbours in x (C, H, W) uint8 differ so much that storing it raw may be shorter.
+    """Whether neighbours in some rows of x (C, H, W) uint8 differ so much that storing it raw may be shorter.
 
     Adding up the true cost takes as long as coding, so it is only done where this says so. The bound leaves a wide
     margin: photographs have 1 to 3.5 here, noise has 6.
     """
-    differences = np.abs(np.diff(x.astype(np.int16), axis=2))
+    differences = np.abs(np.diff(x[:, ::3].astype(np.int16), axis=2))
     return x.shape[2] < 8 or float(LOG2[differences].mean()) > 3.6
 
 
-class StaticLatent:
-    """Symbols with the frequencies of their group."""
-
-    def __init__(self, counts: np.ndarray) -> None:
-        self._tables = Tables.from_weights(counts)
-
-    def code(self, io: CodingIO, symbols: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
-        """Symbols (L, h, w), through the coder."""
-        group = np.broadcast_to(np.arange(shape[0], dtype=np.uint16)[:, None, None], shape)
-        return io.code(self._tables, group, symbols)
-
-    def bits(self, symbols: np.ndarray) -> float:
-        """Their code length."""
-        groups = np.arange(len(symbols), dtype=np.int32)[:, None, None]
-        return self._tables.bits(symbols, np.broadcast_to(groups, symbols.shape))
-
-
-class ContextLatent:
-    """Symbols with tables that their neighbours select (FSAR)."""
-
-    def __init__(self, tables: PriorTables) -> None:
-        self._prior = tables
-        self._tables = tables.state_tables()
-
-    def code(self, io: CodingIO, symbols: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
-        """See `StaticLatent.code`."""
-        given = None if symbols is None else self._prior.reduce(symbols)[None]
-        return self._prior.expand(io.states(self._tables, given, (1, *shape))[0])
-
-    def bits(self, symbols: np.ndarray) -> float:
-        """See `StaticLatent.bits`."""
-        return self._tables.bits(self._prior.reduce(symbols)[None])
+def symbols_of(quantizer: nn.Module, z: Tensor) -> np.ndarray:
+    """Z (B, C, h, w) -> symbols (B, L, h, w) int64."""
+    if not isinstance(quantizer, Quantizer):
+        return quantizer.symbols(z).cpu().numpy()
+    b, _, h, w = z.shape
+    return nearest(quantizer, quantizer.split(z)).reshape(b, h, w, -1).transpose(0, 3, 1, 2)
 
 
 def nearest(quantizer: Quantizer, f: Tensor) -> np.ndarray:
@@ -289,6 +284,14 @@ def open_codec(name: str, weights: checkpoint.Weights, device: str = "cpu", thre
         from cbench.models.fsar.causal_codec import CausalCodec
 
         return CausalCodec(name, weights, device, threads)
+    if weights.network.config.pixels == "linear":
+        from cbench.models.fsar.linear_codec import LinearCodec
+
+        return LinearCodec(name, weights, device, threads)
+    if weights.network.config.quantizer == "vae":
+        from cbench.models.fsar.bits_back import BitsBackCodec
+
+        return BitsBackCodec(name, weights, device, threads)
     return FsarCodec(name, weights, device, threads)
 
 

@@ -16,6 +16,7 @@ NEIGHBOURS: dict[str, tuple[Offset, ...]] = {
     "c": ((-1, 0, 0),),
     "c2": ((-1, 0, 0), (-2, 0, 0)),
     "cl": ((-1, 0, 0), (0, 0, -1)),
+    "clt": ((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
     "ctx3": ((0, -1, 0), (0, 0, -1), (0, -1, -1)),
 }
 """The paper's contexts: (group, row, column) of each neighbour. "l" is the row above, in spite of its name."""
@@ -39,16 +40,28 @@ class FsarConfig:
     """L: the channels of z are split in this many groups, each with its own codebook ("c2" = 2)."""
     codes: int = 256
     """K: vectors of a codebook."""
+    quantizer: Literal["sthq", "nosth", "sqvae", "vqvae", "softvqvae", "bottleneck", "vae"] = "sthq"
+    """What becomes of z: nearest codes, for which training sees what `quantizers` says, or no codes (the last two; see
+    `continuous`)."""
     gs_temp: float = 0.5
     """Temperature of the Gumbel-softmax whose gradient the hard code gets (STHQ)."""
     relax_temp: float = 1.0
     """Temperature of the posterior over the codes."""
+    entropy_temp: float = 0.0
+    """Weight of the posterior's entropy, which is taken off the loss; 0: the loss is the symbols' code length."""
+    annealed: Literal["none", "gs_temp", "relax_temp", "entropy_temp"] = "none"
+    """Which of the three falls while training (`FsarTraining.halvings`)."""
     cont_weight: float = 1.0
     """Weight of |f - q|^2 / 2, the loss that ties encoder and codebook."""
     edge_mass: bool = False
     """Train with the Gaussian's tails in the values 0 and 255, as the coder's tables have it (original: off)."""
     context: tuple[Offset, ...] = ()
     """Neighbours that a symbol's distribution depends on (FSAR), as (group, row, column); none: a static prior."""
+    convolution: Literal["none", "masked", "checkerboard"] = "none"
+    """The context models that FSAR is compared with, in place of `context`: a convolution over the latent grid that
+    sees the positions before ("masked"), or the odd ones ("checkerboard": those are coded first, without context)."""
+    kernel: int = 3
+    """Side of that convolution."""
     shared_mlp: bool = False
     """One network for the priors of all groups instead of one each."""
     mlp_expansion: int = 2
@@ -57,8 +70,9 @@ class FsarConfig:
     """Stop the gradient from the prior into the neighbours' code vectors ("arid")."""
     alpha: float | None = None
     """Entmax exponent of the learned mask over the categories ("catreduce"); None: all K are used."""
-    pixels: Literal["gaussian", "causal"] = "gaussian"
-    """What codes the pixels: the paper's Gaussians, or `CausalHead`, which also looks at decoded neighbours."""
+    pixels: Literal["gaussian", "linear", "causal"] = "gaussian"
+    """What codes the pixels: the paper's Gaussians, those with means that move with decoded neighbours (`LinearHead`,
+    the paper's `Coder-ar`), or our `CausalHead`."""
     hidden: int = 32
     """Units in each of the two hidden layers of the causal head, for each colour."""
     mixtures: int = 3
@@ -74,8 +88,35 @@ class FsarConfig:
             raise ConfigError(f"context (={self.context}) must be at most 3 neighbours that are coded before")
         if self.alpha is not None and not 1 < self.alpha <= 2:
             raise ConfigError(f"alpha (={self.alpha}) must lie in (1, 2], or be None")
+        if self.convolution != "none" and (self.context or self.alpha is not None or self.kernel not in (3, 5)):
+            raise ConfigError("a convolution as context has kernel 3 or 5 and goes with neither `context` nor `alpha`")
+        simple = self.pixels == "gaussian" and self.static_prior and self.alpha is None and not self.channels % 2
+        if not self.has_codes and not simple:
+            raise ConfigError(f"quantizer={self.quantizer!r} goes with Gaussians and with neither context nor `alpha`")
         if self.hidden % 8 or not 8 <= self.hidden <= 256 or not 1 <= self.mixtures <= 8:
             raise ConfigError("a causal head needs 8 to 256 hidden units, a multiple of 8, and 1 to 8 mixtures")
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether the latents are vectors of codebooks."""
+        return self.quantizer not in ("bottleneck", "vae")
+
+    @property
+    def planes(self) -> int:
+        """Symbols at a position of the latent grid."""
+        if self.has_codes:
+            return self.groups
+        return self.channels if self.quantizer == "bottleneck" else self.channels // 2
+
+    @property
+    def latent_channels(self) -> int:
+        """Inputs of the decoder."""
+        return self.channels // 2 if self.quantizer == "vae" else self.channels
+
+    @property
+    def static_prior(self) -> bool:
+        """Whether some symbols, or all, have a distribution that depends on their group only."""
+        return not self.context and self.convolution != "masked"
 
     @property
     def embedding(self) -> int:
@@ -90,7 +131,7 @@ class FsarConfig:
     @property
     def outputs(self) -> int:
         """Numbers that the decoder gives for a pixel."""
-        return 6 if self.pixels == "gaussian" else 3 * self.hidden
+        return 3 * self.hidden if self.pixels == "causal" else 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +151,11 @@ class FsarTraining:
     """Share of a group's symbols below which a code counts as hardly used."""
     revive_until: float = 0.6
     """Share of the steps after which codes are left alone."""
+    merge_bits: float = 0.0
+    """Bits a symbol that contexts may lose by sharing a row of the prior's tables with similar ones; see
+    `tables.merged`."""
+    halvings: float = 5.0
+    """How often the temperature that `FsarConfig.annealed` names halves (the paper: every 200 of 1,000 epochs)."""
     channels_last: bool = True
     """Memory layout; changes the speed only."""
 
@@ -149,9 +195,69 @@ def v2dvq_c2_o3s() -> FsarConfig:
     return replace(v2dvq_c2(), context=NEIGHBOURS["ctx3"])
 
 
+def v2dvq_c2_maskconv() -> FsarConfig:
+    """`V2DVQ-c2-maskconv3x3`: the context is a causal convolution, which has to run again for every position."""
+    return replace(v2dvq_c2(), convolution="masked")
+
+
+def v2dvq_c2_checkerboard() -> FsarConfig:
+    """`V2DVQ-c2-checkerboard3x3`: two passes, the second of which sees what the first has coded."""
+    return replace(v2dvq_c2(), convolution="checkerboard")
+
+
 def v2dvq_c2_noreg() -> FsarConfig:
     """`V2DVQ-c2-noreg`, an ablation: nothing ties the encoder's output to the codebook."""
     return replace(v2dvq_c2(), cont_weight=0.0)
+
+
+def v2dvq_c2_nosth() -> FsarConfig:
+    """`V2DVQ-c2-nosth`, an ablation: training sees Gumbel-softmax samples instead of hard codes."""
+    return replace(v2dvq_c2(), quantizer="nosth")
+
+
+def v2dvq_c2_noanneal() -> FsarConfig:
+    """`V2DVQ-c2-noanneal`, an ablation: the posterior's entropy is taken off the loss, all the time."""
+    return replace(v2dvq_c2(), entropy_temp=1.0)
+
+
+def vqvae_c2() -> FsarConfig:
+    """`vqvae-c2`: plain VQ-VAE."""
+    return replace(v2dvq_c2(), quantizer="vqvae")
+
+
+def softvqvae_c2() -> FsarConfig:
+    """`softvqvae-c2`: VQ-VAE that is trained with mean code vectors under a softmax of falling temperature."""
+    return replace(v2dvq_c2(), quantizer="softvqvae", annealed="relax_temp")
+
+
+def sqvae_c2() -> FsarConfig:
+    """`sqvae-c2`: SQ-VAE with a learned variance; the temperature of its samples falls from 1."""
+    return replace(v2dvq_c2(), quantizer="sqvae", gs_temp=1.0, entropy_temp=1.0, annealed="gs_temp")
+
+
+def entropy_bottleneck() -> FsarConfig:
+    """`entropy_bottleneck`: the encoder's output rounded, 64 channels with one learned distribution each."""
+    return replace(v2dvq_c2(), quantizer="bottleneck")
+
+
+def bits_back() -> FsarConfig:
+    """`bits_back`: a VAE with 32 latent channels."""
+    return replace(v2dvq_c2(), quantizer="vae")
+
+
+def coder_ar_vq() -> FsarConfig:
+    """`Coder-ar-c32-vq`: a small VQ-VAE with one codebook, and linear autoregression of the pixels."""
+    return FsarConfig(channels=32, groups=1, quantizer="vqvae", pixels="linear")
+
+
+def coder_ar() -> FsarConfig:
+    """`Coder-ar-c32-STHQ`."""
+    return FsarConfig(channels=32, groups=1, pixels="linear")
+
+
+def coder_ar_o2s() -> FsarConfig:
+    """`Coder-ar-c32-STHQ-FSAR-O2S-arid`."""
+    return replace(coder_ar(), context=NEIGHBOURS["lt"], detach_context=True)
 
 
 def ar_cifar10() -> FsarConfig:

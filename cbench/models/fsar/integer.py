@@ -27,6 +27,8 @@ from cbench.nn.exact import (
     Grid,
     fold_batch_norm,
     interleave,
+    pad,
+    patches,
     snap,
 )
 
@@ -37,14 +39,16 @@ RANGE = 256
 SIGNED = Grid(BITS, -RANGE << BITS, RANGE << BITS)
 POSITIVE = Grid(BITS, 0, RANGE << BITS)
 """Clamping to it is the ReLU, too."""
+PIXELS = Grid(0, -255, 255)
 BIAS = Grid(BIAS_BITS, -32768, 32767)
 
 
 class IntegerDecoder(nn.Module):
     """Symbols (B, L, h, w) -> exact parameters of the pixels' distributions.
 
-    Gaussians: mean (float64, in pixel values) and log-std level (int64), each (B, 3, H, W). With a causal head: the
-    biases of its hidden units, (B, H, W, 3, hidden) int16 in units of 2^-BIAS_BITS.
+    Gaussians: mean (float64, in pixel values; for a linear head what the sigmoid takes) and log-std level (int64), each
+    (B, 3, H, W). With a causal head: the biases of its hidden units, (B, H, W, 3, hidden) int16 in units of
+    2^-BIAS_BITS.
     """
 
     def __init__(self, network: FsarNetwork) -> None:
@@ -55,7 +59,7 @@ class IntegerDecoder(nn.Module):
         """
         super().__init__()
         layers = list(network.decoder)
-        self.register_buffer("lookup", _first_layer(network, layers[0], layers[1]))
+        self.first = _first_layer(network, layers[0], layers[1])
         stack = next((layer for layer in layers if isinstance(layer, SkipStack)), None)
         self.skip = stack is not None
         blocks = layers if stack is None else stack.blocks
@@ -65,8 +69,8 @@ class IntegerDecoder(nn.Module):
             for layer, norm in pairwise(layers)
             if isinstance(layer, (nn.ConvTranspose2d, ShuffleUp))
         )
-        self.causal = network.head is not None
-        self.head = _causal_head(layers[-1]) if self.causal else _head(layers[-1])
+        self.causal = network.config.pixels == "causal"
+        self.head = _causal_head(layers[-1]) if self.causal else _head(layers[-1], network.config.pixels)
 
     @property
     def halo(self) -> int:
@@ -89,9 +93,7 @@ class IntegerDecoder(nn.Module):
 
     def _phases(self, symbols: Tensor) -> Tensor:
         """What the head sees: (B, H, W, C), or phases of it that `_join` puts together."""
-        groups = torch.arange(symbols.shape[1], device=symbols.device)
-        sums = self.lookup[groups, symbols.permute(0, 2, 3, 1)].sum(-2)
-        x = sums.clamp_(SIGNED.low, SIGNED.high)
+        x = self.first(symbols.permute(0, 2, 3, 1))
         around = x.clamp_min(0) if self.skip else None
         for residual in self.residuals:
             x = residual(x)
@@ -151,9 +153,9 @@ def _folded(kind: type[ExactConv2d | ExactConvTranspose2d], layer: nn.Module, no
     return kind(weight * factor.view(shape), offset, SIGNED)
 
 
-def _head(layer: nn.Conv2d) -> ExactConv2d:
-    """Scale the outputs: means to pixel values, log-stds to levels of the tables."""
-    scale = torch.tensor([255.0, LOG_STD_STEPS]).double().repeat(3)
+def _head(layer: nn.Conv2d, pixels: str) -> ExactConv2d:
+    """Scale the outputs: means to pixel values (unless a sigmoid follows), log-stds to levels of the tables."""
+    scale = torch.tensor([1.0 if pixels == "linear" else 255.0, LOG_STD_STEPS]).double().repeat(3)
     shift = torch.tensor([0.0, -LOG_STD_LOW * LOG_STD_STEPS]).double().repeat(3)
     weight, bias = layer.weight.detach().cpu().double(), layer.bias.detach().cpu().double()
     return ExactConv2d(weight * scale.view(-1, 1, 1, 1), bias * scale + shift, SIGNED)
@@ -164,19 +166,115 @@ def _causal_head(layer: nn.Conv2d) -> ExactConv2d:
     return ExactConv2d(layer.weight.detach().cpu().double(), layer.bias.detach().cpu().double(), SIGNED)
 
 
-def _first_layer(network: FsarNetwork, layer: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """(L, K, C): what each code adds to the first layer's output, on the signed grid."""
+def _first_layer(network: FsarNetwork, layer: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
+    """Symbols (B, h, w, L) -> the first layer's output (B, h, w, C) on the signed grid."""
     factor, offset = fold_batch_norm(norm)
-    codebook = network.quantizer.codebook.detach().cpu().double()
     weight = layer.weight.detach().cpu().double()[:, :, 0, 0] * factor[:, None]
-    groups, codes, embedding = codebook.shape
-    tables = codebook.new_empty(groups, codes, len(factor))
-    for g in range(groups):
-        part = weight[:, g * embedding : (g + 1) * embedding].T
-        product = ExactProduct(part, offset if g == 0 else None, SIGNED)
-        rounded = (codebook[g] * 2.0**BITS).round().clamp(SIGNED.low, SIGNED.high)
-        tables[g] = snap(product(rounded), product.bits - BITS, SIGNED)
-    return tables
+    if network.config.has_codes:
+        return _CodeSums(network.quantizer.codebook.detach().cpu().double(), weight, offset)
+    kind = _Intervals if network.config.quantizer == "vae" else _Rounded
+    return kind(network.quantizer.integer_values(BITS), weight, offset)
+
+
+class _CodeSums(nn.Module):
+    """What each code adds, from a table."""
+
+    lookup: Tensor
+
+    def __init__(self, codebook: Tensor, weight: Tensor, offset: Tensor) -> None:
+        super().__init__()
+        groups, codes, embedding = codebook.shape
+        tables = codebook.new_empty(groups, codes, len(offset))
+        for g in range(groups):
+            part = weight[:, g * embedding : (g + 1) * embedding].T
+            product = ExactProduct(part, offset if g == 0 else None, SIGNED)
+            rounded = (codebook[g] * 2.0**BITS).round().clamp(SIGNED.low, SIGNED.high)
+            tables[g] = snap(product(rounded), product.bits - BITS, SIGNED)
+        self.register_buffer("lookup", tables)
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        groups = torch.arange(symbols.shape[-1], device=symbols.device)
+        return self.lookup[groups, symbols].sum(-2).clamp_(SIGNED.low, SIGNED.high)
+
+
+class _Intervals(nn.Module):
+    """Every channel's symbol stands for one of the same values; then a product."""
+
+    values: Tensor
+
+    def __init__(self, values: np.ndarray, weight: Tensor, offset: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.from_numpy(values).double().clamp(SIGNED.low, SIGNED.high))
+        self.product = ExactProduct(weight.T, offset, SIGNED)
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        return snap(self.product(self.values[symbols]), self.product.bits - BITS, SIGNED)
+
+
+class _Rounded(nn.Module):
+    """A symbol counts from the median of its channel; then a product."""
+
+    values: Tensor
+
+    def __init__(self, values: np.ndarray, weight: Tensor, offset: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.from_numpy(values).double())
+        self.product = ExactProduct(weight.T, offset, SIGNED)
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        values = (symbols.double() * 2.0**BITS + self.values).clamp_(SIGNED.low, SIGNED.high)
+        return snap(self.product(values), self.product.bits - BITS, SIGNED)
+
+
+class IntegerEncoder(nn.Module):
+    """Pictures (B, 3, H, W) uint8 -> z (B, C, h, w), int64 in units of 2^-BITS: the encoder, exact as the decoder is.
+
+    Only bits-back coding needs it, whose decoder asks for the posterior that the encoder drew from.
+    """
+
+    def __init__(self, network: FsarNetwork) -> None:
+        """Derive everything from a trained network with D >= 1; raises as `IntegerDecoder`."""
+        super().__init__()
+        layers = list(network.encoder)
+        blocks = next((list(layer.blocks) for layer in layers if isinstance(layer, SkipStack)), None)
+        self.skip = blocks is not None
+        self.downs = nn.ModuleList()
+        for layer, norm in pairwise(layers):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                self.downs.append(_IntegerDown(layer, norm, first=not self.downs))
+        blocks = layers if blocks is None else blocks
+        self.residuals = nn.ModuleList(_IntegerResidual(layer) for layer in blocks if isinstance(layer, Residual))
+        last = layers[-1]
+        self.last = ExactConv2d(last.weight.detach().cpu().double(), last.bias.detach().cpu().double(), SIGNED)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network."""
+        x = 2 * x.permute(0, 2, 3, 1).double() - 255
+        for i, down in enumerate(self.downs):
+            x = down(x.clamp_min_(0) if i else x)
+        around = x.clamp_min(0) if self.skip else None
+        for residual in self.residuals:
+            x = residual(x)
+        if around is not None:
+            x = x.add_(around).clamp_(SIGNED.low, SIGNED.high)
+        x = snap(self.last(x), self.last.bits - BITS, SIGNED)
+        return x.permute(0, 3, 1, 2).long()
+
+
+class _IntegerDown(nn.Module):
+    """Convolution of size 4, stride 2, padding 1, or of size 1; the first one takes 2 x - 255 for pixel values x."""
+
+    def __init__(self, layer: nn.Conv2d, norm: nn.BatchNorm2d, *, first: bool) -> None:
+        super().__init__()
+        factor, offset = fold_batch_norm(norm)
+        weight = layer.weight.detach().cpu().double() * factor.view(-1, 1, 1, 1) / (510 if first else 1)
+        self.size = weight.shape[-1]
+        self.product = ExactProduct(weight.permute(2, 3, 1, 0).flatten(0, 2), offset, PIXELS if first else SIGNED)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.size > 1:
+            x = patches(pad(x, 1), self.size)[:, ::2, ::2].flatten(3)
+        return snap(self.product(x), self.product.bits - BITS, SIGNED)
 
 
 def pixel_model(head: CausalHead) -> PixelModel:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -29,6 +29,11 @@ FINENESS = 2
 """The mean's step is the largest power of two that is at most std / 2^2."""
 OVERSHOOT = 32
 """Means may lie outside [0, 255] by so many pixel values, or by 4 standard deviations if that is less."""
+
+FINE_BITS = 5
+"""Byte format 2 rounds means to 2^-5 pixel values, the smallest step of all, before it looks for a table."""
+FINE_LOW = -OVERSHOOT << FINE_BITS
+FINE_MEANS = (255 << FINE_BITS) - 2 * FINE_LOW + 1
 
 _UNIT = 6
 """Distances are in units of 1/64 pixel value."""
@@ -52,6 +57,14 @@ class PixelTables:
     """Row of `tables` for (level, mean), int32."""
     centre: np.ndarray
     """The pixel value that is coded as 0, int32."""
+
+    @cached_property
+    def fine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row (uint16) and centre (int16) of every pair of level and fine mean, (LEVELS * FINE_MEANS,)."""
+        level = np.repeat(np.arange(LEVELS), FINE_MEANS)
+        mean = np.tile(np.arange(FINE_MEANS) + FINE_LOW, LEVELS) * 2.0**-FINE_BITS
+        row, centre = self.select(mean, level)
+        return row.astype(np.uint16), centre.astype(np.int16)
 
     def select(self, mean: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean (float64, pixel values, exact) and level (int) of each sub-pixel -> (row, centre), int32."""

@@ -7,6 +7,7 @@ picture can ask for are not made, and equal rows are stored once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from cbench.coding import Tables
 from cbench.coding.states import Offset, StateTables
+from cbench.errors import ConfigError
 from cbench.models.fsar.network import FsarNetwork
 
 TOTAL = 1 << 16
@@ -108,29 +111,90 @@ def prior_tables(network: FsarNetwork, seen: np.ndarray | None = None) -> PriorT
 
     Args:
         network: in evaluation mode, with a context.
+        seen: as in `context_tables`.
+    """
+    kept = kept_categories(network)
+
+    def evaluate(group: int, states: np.ndarray) -> torch.Tensor:
+        return log_probabilities(network, group, states, kept)
+
+    return context_tables(network.config.groups, network.config.context, kept, evaluate, seen)
+
+
+def context_tables(
+    groups: int,
+    context: tuple[Offset, ...],
+    kept: np.ndarray,
+    evaluate: Callable[[int, np.ndarray], torch.Tensor],
+    seen: np.ndarray | None = None,
+) -> PriorTables:
+    """Integer tables of a function of the neighbours' states.
+
+    Args:
+        groups: L.
+        context: the W neighbours.
+        kept: (R,) categories that are used.
+        evaluate: a group and states (N, W) -> log-probabilities (N, R).
         seen: (B, L, h, w) symbols of training pictures, categories 0..K-1. Needed where there are so many contexts that
             only those with symbols seen get rows; the others use the row without the last neighbour.
     """
-    config, kept = network.config, kept_categories(network)
-    states, width = len(kept) + 1, len(config.context)
-    tables = PriorTables(np.empty((0, 0)), np.empty((0, 0)), kept.astype(np.uint16), config.context)
+    states, width = len(kept) + 1, len(context)
+    tables = PriorTables(np.empty((0, 0)), np.empty((0, 0)), kept.astype(np.uint16), context)
     occurring = None
-    if config.groups * states**width > MOST_ROWS:
+    if groups * states**width > MOST_ROWS:
         if seen is None:
-            seen = np.empty((0, config.groups, 1, 1), np.int64)
-        occurring = contexts_of(tables.reduce(seen), config.context, states)
+            seen = np.empty((0, groups, 1, 1), np.int64)
+        occurring = contexts_of(tables.reduce(seen), context, states)
     rows: list[np.ndarray] = []
-    table_of = np.zeros((config.groups, states**width), np.int64)
-    for group in range(config.groups):
-        numbers, source = _contexts(config.context, group, states, None if occurring is None else occurring[:, group])
+    table_of = np.zeros((groups, states**width), np.int32)
+    for group in range(groups):
+        numbers, source = _contexts(context, group, states, None if occurring is None else occurring[:, group])
         table_of[group] = source + sum(map(len, rows))
         for start in range(0, len(numbers), BLOCK):
             block = states_of(numbers[start : start + BLOCK], states, width)
-            rows.append(integer_weights(log_probabilities(network, group, block, kept).double().cpu().numpy()))
+            rows.append(integer_weights(evaluate(group, block).double().cpu().numpy()))
     weights, inverse = _unique(np.concatenate(rows))
     table_of = inverse[table_of]
     small = np.uint16 if len(weights) <= 1 << 16 else np.uint32
-    return PriorTables(weights, table_of.astype(small), tables.kept, config.context)
+    return PriorTables(weights, table_of.astype(small), tables.kept, context)
+
+
+def merged(tables: PriorTables, budget: float) -> PriorTables:
+    """Contexts that differ in the last neighbour share a row where that costs little.
+
+    Args:
+        tables: of any order.
+        budget: bits a symbol that a context may cost more on average if its own row is right, KL(own || shared).
+            Among the contexts that differ in the last neighbour, the row that can stand for most others does so first.
+
+    Raises:
+        ConfigError: a negative budget.
+    """
+    if budget < 0:
+        raise ConfigError(f"a budget of {budget} bits a symbol is negative")
+    frequencies = Tables.from_weights(tables.weights).frequencies.astype(np.float32)
+    share = frequencies / frequencies.sum(1, keepdims=True)
+    logs = np.log2(np.maximum(share, np.finfo(np.float32).tiny))
+    states = len(tables.kept) + 1
+    table_of = tables.table_of.astype(np.int64).reshape(-1, states)
+    for contexts in table_of:
+        own = np.unique(contexts)
+        cost = (share[own] * logs[own]).sum(1)[:, None] - share[own] @ logs[own].T
+        covers = cost <= budget
+        np.fill_diagonal(covers, True)
+        standing = np.arange(len(own))
+        left = np.ones(len(own), bool)
+        while left.any():
+            leader = int(np.argmax((covers & left[:, None]).sum(0)))
+            followers = covers[:, leader] & left
+            standing[followers] = leader
+            left &= ~followers
+        contexts[:] = own[standing][np.searchsorted(own, contexts)]
+    used, inverse = np.unique(table_of, return_inverse=True)
+    small = np.uint16 if len(used) <= 1 << 16 else np.uint32
+    return PriorTables(
+        tables.weights[used], inverse.reshape(tables.table_of.shape).astype(small), tables.kept, tables.context
+    )
 
 
 def integer_weights(log_probability: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from cbench.models.fsar import checkpoint
 from cbench.models.fsar.codec import FsarCodec, open_codec
 from cbench.models.fsar.config import FsarTraining
 from cbench.models.fsar.network import FsarNetwork
+from cbench.models.fsar.tables import merged
 from cbench.train.module import PaperModule
 
 BITS = 1 / math.log(2)
@@ -37,15 +39,16 @@ class FsarModule(PaperModule):
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         """See `PaperModule.loss`; batch (B, 3, H, W) uint8."""
         x = batch.float().div_(255)
+        self.network.quantizer.anneal(0.5 ** (self.config.halvings * self.progress))
         uniform = None
-        if self.network.training and self.config.soft_every:
+        if self.network.training and self.config.soft_every and self.network.quantizer.noise:
             x, soft = self._soft_first(x)
             uniform = self._noise(x, soft)
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         every = self.config.prior_every if self.network.training else 1
         losses = self.network.losses(x, uniform, every)
-        if self.network.training:
+        if self.network.training and self.config.model.has_codes:
             self._used += _histogram(losses.symbols, self.config.model.codes).cpu()
         return {
             "loss": losses.total,
@@ -88,6 +91,9 @@ class FsarModule(PaperModule):
 
     def calibrate(self, batches: Iterable[Tensor]) -> None:
         """Count the symbols, or keep them: a prior of many contexts has tables for those that occur."""
+        self.network.quantizer.settle()
+        if not self.config.model.has_codes:
+            return
         symbols = [self.network.symbols(batch.to(self.device).float() / 255).cpu() for batch in batches]
         counts = sum(_histogram(some, self.config.model.codes) for some in symbols)
         self._counts = (counts.numpy() + 1).astype(np.uint32)
@@ -120,7 +126,10 @@ class FsarModule(PaperModule):
     def _weights(self) -> checkpoint.Weights:
         state = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
         if self.config.model.context:
-            return checkpoint.build(state, self.config.model, self._seen)
+            weights = checkpoint.build(state, self.config.model, self._seen)
+            if self.config.merge_bits:
+                return replace(weights, tables=merged(weights.tables, self.config.merge_bits))
+            return weights
         state[checkpoint.COUNTS] = torch.from_numpy(self._counts.astype(np.int64))
         return checkpoint.build(state, self.config.model)
 

@@ -29,9 +29,14 @@ class PipelineCodec(CubeCodec):
     def encode(self, x: np.ndarray) -> tuple[bytes, np.ndarray]:
         """See `CubeCodec.encode`."""
         quantised = _quantise(x, self.max_error)
-        lines = np.ascontiguousarray(quantised.transpose(1, 0, 2))
+        lines = _lines(quantised)
         payload = _core.linerwkv_encode(self._network, lines, *_range(x.dtype, self.max_error), self.threads)
         return payload, _restore(quantised, self.max_error, x.dtype)
+
+    def band_bits(self, x: np.ndarray) -> np.ndarray:
+        """Bits of each band in the stream of (C, H, W) samples; (C,)."""
+        lines = _lines(_quantise(x, self.max_error))
+        return _core.linerwkv_band_bits(self._network, lines, *_range(x.dtype, self.max_error), self.threads)
 
     def decode(self, head: Header, max_error: int, payload: bytes) -> np.ndarray:
         """See `CubeCodec.decode`."""
@@ -52,6 +57,11 @@ def core_network(weights: checkpoint.Weights) -> _core.LineNetwork:
 def _quantise(x: np.ndarray, delta: int) -> np.ndarray:
     """X = round(x / q), q = 2 delta + 1; q is odd, so there are no ties."""
     return (x.astype(np.int32) + delta) // (2 * delta + 1)
+
+
+def _lines(x: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> (T, I, C)."""
+    return np.ascontiguousarray(x.transpose(1, 0, 2))
 
 
 def _restore(quantised: np.ndarray, delta: int, dtype: np.dtype) -> np.ndarray:

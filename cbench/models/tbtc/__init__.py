@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["TbtcConfig", "TbtcTraining", "build", "module"]
 
 
-def build(name: str, weights: Path | None, device: str, threads: int) -> TbtcCodec:
+def build(name: str, weights: Path | None, device: str, threads: int, *, quality: int = 0) -> TbtcCodec:
     """The codec `name` with a weights file, for `CodecSpec.build`; torch is imported when it is called, not before."""
     from cbench.models.tbtc.codec import open_shipped
 
-    return open_shipped(name, weights, device, threads)
+    return open_shipped(name, weights, device, threads).with_quality(quality)
 
 
 def module(config: TbtcTraining) -> TbtcModule:

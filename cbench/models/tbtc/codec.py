@@ -1,10 +1,13 @@
 """The codec: z with its factorised prior, then y slice after slice with Gaussians that h_s and ChARM give it.
 
-Byte format tbtc/v1, through the coder in this order, every block as (channel, row, column):
+Byte format tbtc/v2, through the coder in this order, every block as (channel, row, column):
 
     C6 * h * w        symbols of z, table = channel; h and w are H and W divided by 64, rounded up
     [8 bits]          Swin models: the rounding offset of h_s's output
-    for each slice    s * 4h * 4w symbols of y: round(y - mu), table = scale index (without ChARM: one slice of all C4)
+    for each slice    s * 4h * 4w symbols of y: round((y - mu) / step), table = index of scale / step (without ChARM:
+                      one slice of all C4)
+
+The header has one byte of parameters, the signed quality q: step = 2^(-q/8). Format v1 has none, and a step of 1.
 
 What decides a table is computed exactly (see exact.py), so the same file decodes to the same symbols on every machine,
 with any number of threads; the header's check covers the symbols. g_s then runs in float32: a pixel may differ by one
@@ -13,7 +16,11 @@ level between machines.
 
 from __future__ import annotations
 
-from functools import partial
+from copy import copy
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from fractions import Fraction
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +29,7 @@ from torch import Tensor
 
 from cbench.coding import CodingIO, DecodeIO, ScriptCodec
 from cbench.coding.container import Header, unpack
+from cbench.coding.distributions import exp_fixed
 from cbench.errors import BitstreamError, ConfigError
 from cbench.models.tbtc import checkpoint
 from cbench.models.tbtc.config import SIDE
@@ -33,14 +41,34 @@ from cbench.zoo.weights import shipped
 
 LARGEST = 1 << 20
 """Symbols of y are clamped to this."""
+QUALITIES = range(-24, 17)
+"""Of files; 0 is what the weights were trained for, 8 more halve the step of y."""
+
+
+@cache
+def step_of(quality: int) -> int:
+    """Step of y in units of 2^-BITS."""
+    log_2 = Fraction(Context(prec=40).ln(Decimal(2)))
+    return exp_fixed(log_2 * Fraction(-quality, 8), BITS)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the encoder makes of a picture."""
+
+    y: np.ndarray
+    """(C4, 4h, 4w) float64."""
+    z: np.ndarray
+    """(C6, h, w) int32, the symbols."""
 
 
 class TbtcCodec(ScriptCodec):
     """Lossy codec for 8-bit RGB and grey pictures of any size."""
 
     max_error = None
-    format = 1
+    format = 2
     checks_symbols = True
+    qualities = QUALITIES
 
     def __init__(
         self, name: str, weights: checkpoint.Weights, device: str = "cpu", threads: int = 1, *, half: bool = False
@@ -60,6 +88,7 @@ class TbtcCodec(ScriptCodec):
         self.name = name
         self.threads = threads
         self._half = half
+        self._quality = 0
         self.fingerprint = weights.fingerprint()
         self.config = weights.network.config
         self._device = device_of(device)
@@ -74,10 +103,26 @@ class TbtcCodec(ScriptCodec):
         """Only 8-bit pictures of one or three channels."""
         check_picture(array, self.name)
 
+    def with_quality(self, quality: int) -> TbtcCodec:
+        """The same codec with another step for y, for compressing; files say which step they have.
+
+        Raises:
+            ConfigError: a quality that is not in `qualities`.
+        """
+        if quality not in QUALITIES:
+            raise ConfigError(f"quality (={quality}) of {self.name} must lie in {QUALITIES[0]}..{QUALITIES[-1]}")
+        other = copy(self)
+        other._quality = quality
+        return other
+
+    def params(self) -> bytes:
+        """The quality."""
+        return self._quality.to_bytes(1, "little", signed=True)
+
     def script(self, io: CodingIO, head: Header, x: np.ndarray | None) -> np.ndarray:
         """See `ScriptCodec.script`; the encoder does not run g_s and returns what it was given."""
         with running(self.threads):
-            y_hat = self._code_latents(io, head, x, self.config.slices)
+            y_hat = self.code_latents(io, head, None if x is None else self._latents(x))
             return self._picture(y_hat, head) if x is None else x
 
     def preview(self, data: bytes, slices: int) -> np.ndarray:
@@ -97,17 +142,32 @@ class TbtcCodec(ScriptCodec):
         head, sections = unpack(data)
         self._check_ours(head)
         with running(self.threads):
-            return self._picture(self._code_latents(DecodeIO(sections[0]), head, None, slices), head)
+            return self._picture(self.code_latents(DecodeIO(sections[0]), head, slices=slices), head)
 
-    def _code_latents(self, io: CodingIO, head: Header, x: np.ndarray | None, slices: int) -> Tensor:
-        """Code z and the first slices of y -> y_hat (1, C4, 4h, 4w) float32."""
+    def _latents(self, x: np.ndarray) -> Latents:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            y = self._g_a(self._layout(to_tensor([x], SIDE).to(self._device))).float()
+        z = self._hyper_tables.symbols(self._h_a(y)[0].cpu().numpy())
+        return Latents(y[0].double().cpu().numpy(), z)
+
+    def code_latents(
+        self, io: CodingIO, head: Header, latents: Latents | None = None, slices: int | None = None
+    ) -> Tensor:
+        """Code z and y, all that a file holds; to be called inside `cbench.nn.running.running`.
+
+        Args:
+            io: the coder.
+            head: size of the picture, and quality.
+            latents: what to encode; None: decode.
+            slices: only so many slices of y, and of the rest its means; None: all.
+
+        Returns:
+            y_hat (1, C4, 4h, 4w) float32.
+        """
         h, w = (round_up(side, SIDE) // SIDE for side in head.shape[1:])
-        y = z_symbols = None
-        if x is not None:
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-                y = self._g_a(self._input(x)).float()
-            z_symbols = self._hyper_tables.symbols(self._h_a(y)[0].cpu().numpy())
-            y = y[0].double().cpu().numpy()
+        step = _step(head)
+        z_symbols, y = (None, None) if latents is None else (latents.z, latents.y)
+        last = self.config.slices if slices is None else slices
         z_symbols = self._hyper_tables.code(io, z_symbols, (self.config.hyper_latent, h, w))
         z_hat = torch.from_numpy(self._hyper_tables.values(z_symbols, BITS)).to(self._device).double()
         out = self._prior.hyper(z_hat.permute(1, 2, 0)[None])
@@ -121,21 +181,19 @@ class TbtcCodec(ScriptCodec):
             if self.config.prior == "charm":
                 mu, scale = self._prior.slice(i, scales, means, done)
             own = None if y is None else y[i * mu.shape[-1] : (i + 1) * mu.shape[-1]]
-            done.append(self._code_slice(io, mu, scale, own) if i < slices else mu)
+            done.append(self._code_slice(io, mu, scale, step, own) if i < last else mu)
         return (torch.cat(done, -1) * 2.0**-BITS).float().permute(0, 3, 1, 2)
 
-    def _code_slice(self, io: CodingIO, mu: Tensor, scale: Tensor, y: np.ndarray | None) -> Tensor:
+    def _code_slice(self, io: CodingIO, mu: Tensor, scale: Tensor, step: int, y: np.ndarray | None) -> Tensor:
         """Some channels of y (C, h, w) through the coder -> y_hat (1, h, w, C) in units."""
-        index = scale_index(_planes(scale), BITS)
+        index = scale_index((_planes(scale) << BITS) // step, BITS)
         symbols = None
         if y is not None:
-            symbols = np.rint(y - _planes(mu) * 2.0**-BITS).clip(-LARGEST, LARGEST).astype(np.int32)
+            steps = (y - _planes(mu) * 2.0**-BITS) * (2.0**BITS / step)
+            symbols = np.rint(steps).clip(-LARGEST, LARGEST).astype(np.int32)
         symbols = io.code(gaussian_tables(), index, symbols)
-        steps = torch.from_numpy(symbols).to(self._device).double().permute(1, 2, 0)[None]
-        return (mu + steps * 2.0**BITS).clamp_(GRID.low, GRID.high)
-
-    def _input(self, x: np.ndarray) -> Tensor:
-        return self._layout(to_tensor([x], SIDE).to(self._device))
+        decoded = torch.from_numpy(symbols).to(self._device).double().permute(1, 2, 0)[None]
+        return (mu + decoded * step).clamp_(GRID.low, GRID.high)
 
     def _layout(self, x: Tensor) -> Tensor:
         conv = self.config.transform == "conv"
@@ -152,6 +210,16 @@ class TbtcCodec(ScriptCodec):
         return super().decompress(data)
 
 
+def _step(head: Header) -> int:
+    """Step of y in a file."""
+    if len(head.params) != (head.format > 1):
+        raise BitstreamError(f"a file of tbtc/v{head.format} does not have {len(head.params)} bytes of parameters")
+    quality = int.from_bytes(head.params, "little", signed=True)
+    if quality not in QUALITIES:
+        raise BitstreamError(f"there is no quality {quality}")
+    return step_of(quality)
+
+
 def _planes(x: Tensor) -> np.ndarray:
     """(1, h, w, C) integers in float64 -> (C, h, w) int64."""
     return np.ascontiguousarray(x[0].permute(2, 0, 1).long().cpu().numpy())
@@ -163,4 +231,4 @@ def open_shipped(name: str, weights: Path | None, device: str, threads: int) -> 
 
 
 conv_xs_1, conv_xs_2, conv_xs_3 = (partial(open_shipped, f"tbtc.conv-xs-{i}") for i in (1, 2, 3))
-swin_xs_2 = partial(open_shipped, "tbtc.swin-xs-2")
+swin_xs_1, swin_xs_2, swin_xs_3 = (partial(open_shipped, f"tbtc.swin-xs-{i}") for i in (1, 2, 3))

@@ -13,7 +13,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from cbench.models.tbtc.network import TbtcNetwork
+from cbench.models.tbtc.network import TbtcNetwork, Tower
 from cbench.nn.exact import ExactStack, Grid
 
 BITS = 14
@@ -23,6 +23,29 @@ OFFSETS = 256
 """Offsets are multiples of 1 / OFFSETS of the grid's unit."""
 MARGIN = 1e-8
 """Distance from a rounding boundary, in units, that the encoder looks for: 6e-13 of a value."""
+
+
+class TowerPair(nn.Module):
+    """ChARM's towers of one slice; their first layers read the same earlier slices, so they are one product."""
+
+    def __init__(self, mean: Tower, scale: Tower, own: int) -> None:
+        """Copy the weights; the first `own` inputs of each tower are its own part of h_s's output."""
+        super().__init__()
+        self.mean, self.scale = ExactStack(mean.layers, GRID), ExactStack(scale.layers, GRID)
+        self.first, other = self.mean.layers[0], self.scale.layers[0]
+        m, s = (layer.weight.unflatten(0, (layer.size**2, -1)) for layer in (self.first, other))
+        taps, inputs, self.hidden = m.shape
+        both = m.new_zeros(taps, own + inputs, 2 * self.hidden)
+        both[:, :own, : self.hidden] = m[:, :own]
+        both[:, own : 2 * own, self.hidden :] = s[:, :own]
+        both[:, 2 * own :] = torch.cat([m[:, own:], s[:, own:]], -1)
+        self.first.weight, self.first.bias = both.flatten(0, 1), torch.cat([self.first.bias, other.bias])
+        self.mean.layers[0] = self.scale.layers[0] = nn.Identity()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, h, w, both own parts, earlier slices) -> mean and scale, (B, h, w, s) each."""
+        sums = self.first(x)
+        return self.mean(sums[..., : self.hidden]), self.scale(sums[..., self.hidden :])
 
 
 class ExactPrior(nn.Module):
@@ -39,8 +62,8 @@ class ExactPrior(nn.Module):
         swin = self.config.transform == "swin"
         self.h_s = deepcopy(network.h_s).double() if swin else ExactStack(network.h_s, GRID)
         if self.config.prior == "charm":
-            self.mean_towers = nn.ModuleList(ExactStack(t.layers, GRID) for t in network.charm_mean_transforms)
-            self.scale_towers = nn.ModuleList(ExactStack(t.layers, GRID) for t in network.charm_scale_transforms)
+            pairs = zip(network.charm_mean_transforms, network.charm_scale_transforms, strict=True)
+            self.towers = nn.ModuleList(TowerPair(mean, scale, self.config.slice) for mean, scale in pairs)
 
     @property
     def needs_offset(self) -> bool:
@@ -58,8 +81,7 @@ class ExactPrior(nn.Module):
     def slice(self, i: int, scales: Tensor, means: Tensor, done: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Mean and scale of ChARM's i-th slice, (B, h, w, s) each, from h_s's halves and the slices before."""
         own = slice(i * self.config.slice, (i + 1) * self.config.slice)
-        mu = self.mean_towers[i](torch.cat([means[..., own], *done], -1))
-        return mu, self.scale_towers[i](torch.cat([scales[..., own], *done], -1))
+        return self.towers[i](torch.cat([means[..., own], scales[..., own], *done], -1))
 
 
 def safe_offset(values: Tensor) -> int:

@@ -151,7 +151,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        x = x + self.attn(self.norm1(x))
+        # Sums of maps of one position need not be contiguous.
+        x = (x + self.attn(self.norm1(x))).contiguous()
         if torch.is_grad_enabled():
             return x + self.mlp(self.norm2(x))
         for some in x.view(-1, x.shape[-1]).split(CACHED):

@@ -1,0 +1,47 @@
+"""The sizes of the data-space models, and the published ones; see `dsar`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cbench.coding.states import Offset
+from cbench.errors import ConfigError
+from cbench.models.fsar.config import NEIGHBOURS
+
+
+@dataclass(frozen=True, kw_only=True)
+class DsarConfig:
+    """The sizes of a data-space model."""
+
+    context: tuple[Offset, ...] = NEIGHBOURS["l"]
+    """Neighbours as (colour, row, column)."""
+    values: int = 256
+    """Pixel values are below this."""
+    expansion: int = 2
+    """Factor of both hidden widths."""
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if not 1 <= len(self.context) <= 3 or not 2 <= self.values <= 256:
+            raise ConfigError("a data-space model has one to three neighbours and 2 to 256 values")
+
+
+def dsar(order: int) -> DsarConfig:
+    """`FSAR-O1S`, `-O2S` and `-O3S` of the paper's data-space experiment.
+
+    Raises:
+        ConfigError: another order than 1, 2 or 3.
+    """
+    names = {1: "l", 2: "lt", 3: "clt"}
+    if order not in names:
+        raise ConfigError(f"there are data-space models of order 1 to 3, not {order}")
+    return DsarConfig(context=NEIGHBOURS[names[order]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DsarTraining:
+    """The model and how it is trained, beyond what every experiment's `TrainSpec` says."""
+
+    model: DsarConfig = DsarConfig()
+    every: int = 1
+    """Learn from every n-th pixel; 1: from all (the paper)."""
