@@ -95,7 +95,7 @@ class LinesCodec(CubeCodec):
             return b"".join(pool.map(one, range(0, height, length))), decoded
 
     def band_bits(self, x: np.ndarray) -> np.ndarray:
-        """Bits of each band, (C,), of (C, H, W) samples: how far it narrows the interval of the stream's range coder."""
+        """Bits of each band (C,) of (C, H, W) samples: how far it narrows the interval of the range coder."""
         bands, height, columns = x.shape
         length = self.block or height
         form = self.format_of(bands, columns, x.dtype.name, self.max_error, self._inside(1))

@@ -1,10 +1,7 @@
 """A good start for the transforms: that of a linear transform coder.
 
-A short training spends most of its time on finding a transform that packs a picture's energy into few channels. The
-best linear one is known (principal components), and four steps that halve the resolution can hold it: each maps 2x2
-neighbours of the channels before to their principal components and keeps the largest. The components are those of a
-model picture, neighbouring pixels correlated by RHO and colours by COLOUR, so no data is needed. Synthesis is the
-transpose.
+The principal components of a model picture (`cbench/nn/components.py`) are put into the four steps that halve the
+resolution; synthesis is the transpose.
 
 Conv models: GDN starts close to no normalisation. Swin models: blocks start close to the identity; the last channel
 starts as a constant that is large beside the signals, so that a LayerNorm divides by nearly the same everywhere, and
@@ -23,15 +20,12 @@ from torch import Tensor, nn
 from cbench.errors import ConfigError
 from cbench.models.tbtc.network import TbtcNetwork
 from cbench.models.tbtc.swin import Stage
+from cbench.nn.components import MEAN, components, covariances
 from cbench.nn.torchvision_guard import guard
 
 guard()
 from compressai.layers import GDN  # noqa: E402 - must follow guard()
 
-RHO, COLOUR = 0.95, 0.93
-MEAN = 0.45
-PIXEL = 0.25
-"""Mean and standard deviation of a pixel."""
 NOISE = 0.1
 """Share of the usual random start that stays, for the channels without a component."""
 QUIET = 0.03
@@ -91,42 +85,9 @@ def start_hyper(network: TbtcNetwork, deviations: Tensor) -> None:
     last.weight[: len(deviations), :, 1, 1][torch.arange(len(deviations)), group] += deviations / usual
 
 
-def components(channels: Sequence[int]) -> list[Tensor]:
-    """Kernels (m, n, 2, 2) of four steps from 3 channels, m at most the given number."""
-    basis, kernels = np.eye(3)[:, :, None, None], []
-    for most in channels:
-        basis, kernel = _merge(basis, most)
-        kernels.append(torch.from_numpy(kernel).float())
-    return kernels
-
-
-def _merge(basis: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Functionals (n, 3, b, b) of a block -> those of a block twice as large, and the kernel (m, n, 2, 2) between."""
-    n, colours, b, _ = basis.shape
-    placed = np.zeros((n, 2, 2, colours, 2 * b, 2 * b))
-    for i in range(2):
-        for j in range(2):
-            placed[:, i, j, :, i * b : (i + 1) * b, j * b : (j + 1) * b] = basis
-    placed = placed.reshape(4 * n, colours, 2 * b, 2 * b)
-    line = RHO ** np.abs(np.subtract.outer(np.arange(2 * b), np.arange(2 * b)))
-    colour = np.full((colours, colours), COLOUR) + (1 - COLOUR) * np.eye(colours)
-    spread = np.einsum("kcyx,cd,yu,xv->kduv", placed, colour, line, line, optimize=True)
-    flat = placed.reshape(4 * n, -1)
-    _, vectors = np.linalg.eigh(flat @ spread.reshape(4 * n, -1).T)
-    kept = np.ascontiguousarray(vectors[:, ::-1][:, :most].T)
-    return (kept @ flat).reshape(-1, colours, 2 * b, 2 * b), kept.reshape(-1, n, 2, 2)
-
-
 def model_deviations(channels: Sequence[int]) -> Tensor:
-    """Standard deviation of each of the last components in the model picture."""
-    basis = np.eye(3)[:, :, None, None]
-    for most in channels:
-        basis, _ = _merge(basis, most)
-    side = np.arange(basis.shape[2])
-    line = RHO ** np.abs(np.subtract.outer(side, side))
-    colour = np.full((3, 3), COLOUR) + (1 - COLOUR) * np.eye(3)
-    variance = np.einsum("kcyx,cd,yu,xv,kduv->k", basis, colour, line, line, basis, optimize=True)
-    return torch.from_numpy(PIXEL * np.sqrt(variance)).float()
+    """Standard deviation of each of the last components in the model picture, (m,) float32."""
+    return torch.from_numpy(np.sqrt(covariances(channels, 0)[:, 0, 0])).float()
 
 
 def _start_conv(network: TbtcNetwork, gain: float) -> None:
