@@ -1,11 +1,37 @@
-// For machines without clang: makes valid streams, damages them, decodes, until the time is over.
+// For machines without clang: makes valid streams, damages them, decodes, until the time is over (SECONDS [SEED]).
+// "seeds FOLDER" writes valid streams of every mode for libfuzzer.cpp, which is how csrc/fuzz/corpus was made.
 #include <chrono>
+#include <fstream>
 #include <random>
+#include <string>
 
 #include "target.hpp"
 
+namespace cbench::fuzz {
+
+int write_seeds(const std::string& folder) {
+    std::mt19937 random(1);
+    std::vector<int32_t> values(Models::kMost);
+    for (auto& v : values) v = static_cast<int32_t>(random() >> (random() % 31));
+    for (int m = 0; m < kModes; ++m)
+        for (const uint32_t about : {1u, 120u, 480u}) {
+            const auto mode = static_cast<Mode>(m);
+            const size_t n = length_of(mode, about);
+            Bytes bytes = {static_cast<uint8_t>(m), static_cast<uint8_t>(n), static_cast<uint8_t>(n >> 8)};
+            const Bytes stream = encode(mode, values, n);
+            bytes.insert(bytes.end(), stream.begin(), stream.end());
+            std::ofstream out(folder + "/" + kNames[m] + "-" + std::to_string(n), std::ios::binary);
+            out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+            if (!out) return 1;
+        }
+    return 0;
+}
+
+}  // namespace cbench::fuzz
+
 int main(int argc, char** argv) {
     using namespace cbench::fuzz;
+    if (argc > 2 && std::string(argv[1]) == "seeds") return write_seeds(argv[2]);
     const double seconds = argc > 1 ? std::atof(argv[1]) : 10;
     const Mode only = mode_of(std::getenv("CBENCH_FUZZ_TARGET"));
     std::mt19937_64 random(argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1);
