@@ -1,101 +1,27 @@
-"""The runner: rows that add up, failures that count, runs that survive a kill, configs and overrides."""
+"""The runner: rows that add up, failures that count, runs that survive a kill."""
 
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 import subprocess
 import sys
-import textwrap
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
+from made_experiments import HEAD, Archiver, Broken, experiment, fixed, png_spec, tiny, trained, write
 
 from cbench.bench import classical, loading, peers
-from cbench.bench.config import CodecSpec, DataSpec, Experiment, Measure, TrainSpec
+from cbench.bench.config import CodecSpec, Measure
 from cbench.bench.main import default_folder, main
-from cbench.bench.overrides import override, plain
 from cbench.bench.rows import COLUMNS, Journal, Row
 from cbench.bench.run import run
-from cbench.codec import Sample
-from cbench.coding.archive import pack_archive, unpack_archive
-from cbench.coding.container import Header
-from cbench.errors import BitstreamError, ConfigError, DataNotFoundError
+from cbench.errors import ConfigError, DataNotFoundError
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def tiny(count=3, side=24, channels=3):
-    """A few noisy ramps."""
-    rng = np.random.default_rng(1)
-    ramp = np.add.outer(np.arange(side), np.arange(side))
-    return [
-        Sample(f"item{i}", (ramp + rng.integers(0, 9, (channels, side, side))).astype(np.uint8)) for i in range(count)
-    ]
-
-
-def png_spec(label="png", build=classical.png):
-    return CodecSpec(codec="png", label=label, build=build)
-
-
-def experiment(*codecs, source=tiny, **changes):
-    return Experiment(name="t", codecs=codecs or (png_spec(),), data=(DataSpec(source=source),), **changes)
-
-
-@dataclass
-class Broken:
-    """A codec with one fault."""
-
-    fault: str
-    name: str = "broken"
-    max_error: int | None = 0
-
-    def compress(self, array):
-        if self.fault == "compress" and array[0, 0, 0] % 2:
-            raise RuntimeError("no\nway")
-        return array.tobytes()
-
-    def decompress(self, data):
-        array = np.frombuffer(data, np.uint8).reshape(3, 24, 24).copy()
-        if self.fault == "decode":
-            raise BitstreamError("bad bits")
-        if self.fault == "value":
-            array[1, 2, 3] ^= 4
-        return array[:, 1:] if self.fault == "shape" else array
-
-    def bits(self, array):
-        return 7.5 * array.size
-
-
-@dataclass
-class Archiver:
-    """Packs items as they are."""
-
-    name: str = "archiver"
-    max_error: int | None = 0
-
-    def compress(self, array):
-        return array.tobytes()
-
-    def decompress(self, data):
-        return np.frombuffer(data, np.uint8).reshape(3, 24, 24)
-
-    def compress_many(self, arrays):
-        head = Header(codec=self.name, shape=arrays[0].shape, dtype="uint8")
-        return pack_archive(head, [a.tobytes()[: 100 + 7 * i] for i, a in enumerate(arrays)])
-
-    def decompress_many(self, data):
-        count = len(unpack_archive(data))
-        return [sample.array for sample in tiny(10)][:count]
-
-
-def fixed(codec):
-    return lambda weights, device, threads: codec
 
 
 def test_a_run_leaves_everything_that_is_promised(tmp_path):
@@ -136,7 +62,7 @@ def test_events_can_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        ("compress", "RuntimeError: no way (test_bench.py:"),
+        ("compress", "RuntimeError: no way (made_experiments.py:"),
         ("decode", "bad bits"),
         ("shape", "decoded to (3, 23, 24)"),
         ("value", "maximal error 4 exceeds the codec's bound 0"),
@@ -331,127 +257,6 @@ def test_a_killed_run_resumes_without_losing_or_repeating_a_row(tmp_path):
     assert len((tmp_path / "out-again/rows.jsonl").read_text().splitlines()) == 6
 
 
-def write(path, text):
-    path.write_text(textwrap.dedent(text))
-    return path
-
-
-HEAD = """
-from cbench.bench.config import CodecSpec, DataSpec, Experiment
-def _source(): return []
-def _make(name):
-    return Experiment(name=name, codecs=(CodecSpec(codec="png"),), data=(DataSpec(source=_source),))
-"""
-
-
-def test_which_function_of_a_file_is_meant(tmp_path):
-    one = write(tmp_path / "one.py", HEAD + "def only() -> Experiment: return _make('only')\n")
-    assert loading.load(str(one)).experiment.name == "only"
-    two = write(tmp_path / "two.py", HEAD + "def a(): return _make('a')\ndef b(): return _make('b')\n")
-    with pytest.raises(ConfigError, match=r"several.*\(a, b\)"):
-        loading.load(str(two))
-    assert loading.load(f"{two}:b").experiment.name == "b"
-    with pytest.raises(ConfigError, match="did you mean 'config'"):
-        both = write(tmp_path / "both.py", HEAD + "def config(): return _make('c')\ndef help(x): pass\n")
-        assert loading.load(str(both)).reference.endswith("both.py:config")
-        loading.load(f"{both}:confg")
-    beside = write(tmp_path / "beside.py", "import one\ndef config(): return one.only()\n")
-    assert loading.load(str(beside)).experiment.name == "only"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("def config(:", "does not load"),
-        ("import no_such_package_at_all", "does not load"),
-        ("def config(): return 3", "returned int"),
-        ("def config(): return 1 / 0", "ZeroDivisionError"),
-        ("x = 3", "no experiment|several"),
-    ],
-)
-def test_configs_that_do_not_work_say_why(tmp_path, text, message, capsys):
-    path = write(tmp_path / "bad.py", text)
-    with pytest.raises(ConfigError, match=message):
-        loading.load(str(path))
-    assert main([str(path)]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
-
-
-def test_references_that_are_not_there(tmp_path):
-    with pytest.raises(DataNotFoundError):
-        loading.load(str(tmp_path / "none.py"))
-    with pytest.raises(ConfigError, match="Python file"):
-        loading.load(str(write(tmp_path / "a.yaml", "x: 1")))
-    with pytest.raises(ConfigError, match="not a run folder"):
-        loading.load(str(tmp_path))
-    (tmp_path / "config.json").write_text('{"reference": null, "overrides": []}')
-    with pytest.raises(ConfigError, match="from Python"):
-        loading.load(str(tmp_path))
-    (tmp_path / "config.json").write_text('{"reference": "gone.py:config", "overrides": []}')
-    with pytest.raises(DataNotFoundError, match=r"gone\.py"):
-        loading.load(str(tmp_path))
-
-
-def trained():
-    train = TrainSpec(
-        module=len, data=DataSpec(source=tiny), validation=DataSpec(source=tiny), steps=10, batch_size=2, lr=1e-3
-    )
-    own = CodecSpec(codec="png", label="own", weights="run", build=fixed(Broken("")))
-    return experiment(own, png_spec(), train=train)
-
-
-@pytest.mark.parametrize(
-    ("text", "read", "value"),
-    [
-        ("train.lr=2e-4", lambda e: e.train.lr, 2e-4),
-        ("train.steps=1e4", lambda e: e.train.steps, 10000),
-        ("train.ema=none", lambda e: e.train.ema, None),
-        ("train.ema=0.99", lambda e: e.train.ema, 0.99),
-        ("train.flip=no", lambda e: e.train.flip, False),
-        ("train.init=a/b.safetensors", lambda e: e.train.init, Path("a/b.safetensors")),
-        ("train=none", lambda e: e.train, None),
-        ("data.0.limit=4", lambda e: e.data[0].limit, 4),
-        ("data.tiny.limit=4", lambda e: e.data[0].limit, 4),
-        ("codecs.png.max_error=2", lambda e: e.codecs[1].max_error, 2),
-        ("name=a=b", lambda e: e.name, "a=b"),
-        ("codecs.0.build=cbench.bench.classical:qoi", lambda e: e.codecs[0].build, classical.qoi),
-    ],
-)
-def test_overrides_are_typed(text, read, value):
-    assert read(override(trained(), text)) == value
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("trian.lr=1", "did you mean 'train'"),
-        ("train.rl=1", "'train.rl' in TrainSpec; did you mean 'lr'"),
-        ("train.steps=many", "train.steps takes int, not 'many'"),
-        ("train.steps=1.5", "whole number"),
-        ("train.flip=maybe", "true or false"),
-        ("train.steps=0", "at least 1"),
-        ("train.config.width=3", "train.config is None"),
-        ("data.2.limit=1", "no item '2'"),
-        ("data.0.limit=0", "at least 1"),
-        ("measure=3", "set its fields"),
-        ("measure.threads", "looks like"),
-        ("=3", "looks like"),
-        ("name.x=3", "name is a str"),
-        ("codecs.0.build=no.such.module:f", "No module"),
-    ],
-)
-def test_overrides_that_do_not_fit_say_why(text, message):
-    with pytest.raises(ConfigError, match=message):
-        override(trained(), text)
-
-
-def test_config_json_names_functions_and_bound_arguments():
-    values = json.loads(json.dumps(plain(experiment(png_spec(build=partial(classical.png, level=3))))))
-    bound = values["codecs"][0]["build"]
-    assert bound == {"function": "cbench.bench.classical:png", "keywords": {"level": 3}}
-    assert values["data"][0]["source"].endswith("test_bench:tiny")
-
-
 def test_training_comes_first_and_its_weights_are_tested(tmp_path, monkeypatch):
     calls = []
 
@@ -516,7 +321,7 @@ def test_a_failure_makes_the_exit_status_one(tmp_path, capsys):
     body = "def config():\n    e = _make('f')\n"
     path = write(
         tmp_path / "f.py",
-        HEAD.replace("return []", "from tests.test_bench import tiny; return tiny()")
+        HEAD.replace("return []", "from tests.made_experiments import tiny; return tiny()")
         + body
         + "    from dataclasses import replace\n    return replace(e, codecs=(CodecSpec(codec='nope'),))\n",
     )
