@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from cbench.bench.pictures import PictureFolder, false_colour, slug
-from cbench.bench.plots import _FAINT, _GRID, _PALETTE, _figure, _save, _title
+from cbench.bench.plots import FAINT, GRID, PALETTE, new_figure, save_figure, set_title
 from cbench.bench.summary import Summary
 from cbench.bench.tables import Column
 from cbench.codec import Sample
@@ -88,18 +88,18 @@ def error_map(x: np.ndarray, y: np.ndarray, text: str) -> Any:
     (Its largest error is the bound nearly everywhere and would show nothing.)
     """
     height, width = x.shape[1:]
-    figure, panels = _figure(9.6, min(max(3.0 * height / width, 1.0), 6.0) + 0.7, 3)
+    figure, panels = new_figure(9.6, min(max(3.0 * height / width, 1.0), 6.0) + 0.7, 3)
     for panel, cube, name in zip(panels, (x, y), ("original", "decoded"), strict=False):
         panel.imshow(false_colour(cube, like=x), interpolation="nearest")
-        panel.set_title(f"{name}, false colour", loc="left", fontsize=9, color=_FAINT)
+        panel.set_title(f"{name}, false colour", loc="left", fontsize=9, color=FAINT)
     error = np.abs(x.astype(np.int64) - y)
     shown = panels[2].imshow(error.mean(axis=0), cmap="magma", vmin=0, interpolation="nearest")
-    panels[2].set_title("mean error over the bands", loc="left", fontsize=9, color=_FAINT)
+    panels[2].set_title("mean error over the bands", loc="left", fontsize=9, color=FAINT)
     bar = figure.colorbar(shown, ax=panels[2], fraction=0.046 * min(1.0, height / width), pad=0.03)
     bar.ax.tick_params(labelsize=8, length=0)
     for panel in panels:
         panel.set_axis_off()
-    _title(figure, text, f"maximal error {error.max()}, mean {error.mean():.2f}")
+    set_title(figure, text, f"maximal error {error.max()}, mean {error.mean():.2f}")
     return figure
 
 
@@ -111,7 +111,7 @@ def write_cube_plots(report: Report) -> list[Path]:
     for dataset in report.datasets:
         points = [s for s in report.summaries(dataset) if s.bound is not None and s.good and not s.failed]
         if len({s.bound for s in points}) > 1:
-            written.append(_save(_bounds_plot(dataset, points), report.out / f"rate-bound-{slug(dataset)}"))
+            written.append(save_figure(_bounds_plot(dataset, points), report.out / f"rate-bound-{slug(dataset)}"))
     known = {row.codec for row in report.rows}
     found: dict[tuple[str, str], list[BandRates]] = {}
     for path in sorted((report.out / FOLDER).glob("*/*.json")):
@@ -120,7 +120,7 @@ def write_cube_plots(report: Report) -> list[Path]:
             found.setdefault((kept.dataset, kept.item), []).append(kept)
     for (dataset, item), rates in found.items():
         stem = f"bands-{slug(dataset)}-{slug(item)}"
-        written.append(_save(_bands_plot(report, item, rates), report.out / stem))
+        written.append(save_figure(_bands_plot(report, item, rates), report.out / stem))
     return written
 
 
@@ -144,12 +144,12 @@ def _rate_at(bound: int) -> Callable[[Any], float | None]:
 
 def _bounds_plot(dataset: str, points: Sequence[Summary]) -> Any:
     """Bits a sample over the error bound, one curve a series."""
-    figure, (panel,) = _figure(7.0, 4.4, 1)
+    figure, (panel,) = new_figure(7.0, 4.4, 1)
     curves: dict[str, list[tuple[int, float]]] = {}
     for s in points:
         curves.setdefault(s.series or s.codec, []).append((s.bound or 0, s.bpd or 0.0))
     for number, (name, curve) in enumerate(curves.items()):
-        colour = _PALETTE[number % len(_PALETTE)]
+        colour = PALETTE[number % len(PALETTE)]
         panel.plot(*zip(*sorted(curve), strict=True), color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
     bounds = sorted({s.bound or 0 for s in points})
     panel.set_xscale("symlog", linthresh=1)
@@ -157,7 +157,7 @@ def _bounds_plot(dataset: str, points: Sequence[Summary]) -> Any:
     panel.minorticks_off()
     panel.set_ylim(bottom=0)
     _finish(panel, "maximal error", "bits per sample, complete files")
-    _title(figure, dataset, "rate under a bound of the error")
+    set_title(figure, dataset, "rate under a bound of the error")
     return figure
 
 
@@ -165,23 +165,23 @@ def _bands_plot(report: Report, item: str, rates: Sequence[BandRates]) -> Any:
     """Bits a sample of each band, a panel for some of the error bounds."""
     bounds = sorted({r.bound for r in rates})
     bounds = sorted({bounds[0], bounds[len(bounds) // 2], bounds[-1]})[:PANELS]
-    figure, panels = _figure(5.2 * len(bounds) + 0.8, 4.0, len(bounds))
+    figure, panels = new_figure(5.2 * len(bounds) + 0.8, 4.0, len(bounds))
     names = list(dict.fromkeys(report.series.get(r.codec) or r.codec for r in rates))
     for panel, bound in zip(panels, bounds, strict=True):
         for r in (r for r in rates if r.bound == bound):
             name = report.series.get(r.codec) or r.codec
-            colour = _PALETTE[names.index(name) % len(_PALETTE)]
+            colour = PALETTE[names.index(name) % len(PALETTE)]
             mean = sum(r.rates) / len(r.rates)
             panel.plot(range(1, len(r.rates) + 1), r.rates, color=colour, linewidth=1.1, label=f"{name} {mean:.3f}")
         panel.set_ylim(bottom=0)
-        panel.set_title(f"maximal error {bound}" if bound else "lossless", loc="left", fontsize=9, color=_FAINT)
+        panel.set_title(f"maximal error {bound}" if bound else "lossless", loc="left", fontsize=9, color=FAINT)
         _finish(panel, "band", "bits per sample, real stream without headers" if panel is panels[0] else "")
-    _title(figure, item, "what each band costs")
+    set_title(figure, item, "what each band costs")
     return figure
 
 
 def _finish(panel: Any, horizontal: str, vertical: str) -> None:
-    panel.grid(True, color=_GRID)
-    panel.set_xlabel(horizontal, color=_FAINT, fontsize=9)
-    panel.set_ylabel(vertical, color=_FAINT, fontsize=9)
+    panel.grid(True, color=GRID)
+    panel.set_xlabel(horizontal, color=FAINT, fontsize=9)
+    panel.set_ylabel(vertical, color=FAINT, fontsize=9)
     panel.legend(fontsize=8, frameon=False)

@@ -12,9 +12,9 @@ from cbench.bench.summary import Summary, by_rate, decibel, versus_best
 if TYPE_CHECKING:
     from cbench.bench.report import Report
 
-_INK, _FAINT, _GRID = "#22303c", "#6b7a89", "#e3e8ec"
+_INK, FAINT, GRID = "#22303c", "#6b7a89", "#e3e8ec"
 _STANDARD, _NEAR, _LEARNED = "#9fb3c8", "#cfdae4", "#d1495b"
-_PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5195", "#5f6b76")
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5195", "#5f6b76")
 """Told apart by people of all kinds of colour vision; one colour a curve, in the order of the experiment."""
 _PUBLISHED = ("#7f6a93", "#a8743f", "#4f8a76", "#b0586f", "#22303c")
 _BEYOND = 1.1
@@ -36,13 +36,14 @@ def write_plots(report: Report) -> list[Path]:
         lossy = [s for s in summaries if not s.lossless and s.good]
         name = slug(dataset)
         if lossless:
-            written.append(_save(_bars(report, dataset, lossless), report.out / f"lossless-{name}"))
+            written.append(save_figure(_bars(report, dataset, lossless), report.out / f"lossless-{name}"))
         if any(_psnr(s) is not None for s in lossy):
-            written.append(_save(_curves(report, dataset, lossy), report.out / f"rate-distortion-{name}"))
+            written.append(save_figure(_curves(report, dataset, lossy), report.out / f"rate-distortion-{name}"))
     return written
 
 
-def _save(figure: Any, stem: Path) -> Path:
+def save_figure(figure: Any, stem: Path) -> Path:
+    """Write a figure as SVG and PNG; returns the PNG's path."""
     # Text stays text in the SVG, and no date is written: the same figures give the same file.
     import matplotlib
 
@@ -53,7 +54,7 @@ def _save(figure: Any, stem: Path) -> Path:
     return path
 
 
-def _figure(width: float, height: float, panels: int) -> tuple[Any, list[Any]]:
+def new_figure(width: float, height: float, panels: int) -> tuple[Any, list[Any]]:
     """A figure that belongs to no window and no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -63,7 +64,7 @@ def _figure(width: float, height: float, panels: int) -> tuple[Any, list[Any]]:
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
-        panel.spines[["left", "bottom"]].set_color(_FAINT)
+        panel.spines[["left", "bottom"]].set_color(FAINT)
         panel.tick_params(colors=_INK, labelsize=9, length=0)
         panel.set_axisbelow(True)
     return figure, axes
@@ -71,7 +72,7 @@ def _figure(width: float, height: float, panels: int) -> tuple[Any, list[Any]]:
 
 def _bars(report: Report, dataset: str, summaries: Sequence[Summary]) -> Any:
     """Bits per sample, smallest on top, every bar with its figure."""
-    figure, (panel,) = _figure(7.2, 1.1 + 0.34 * len(summaries), 1)
+    figure, (panel,) = new_figure(7.2, 1.1 + 0.34 * len(summaries), 1)
     places = range(len(summaries))
     rates = [s.bpd or 0 for s in summaries]
     colours = [_LEARNED if s.codec in report.learned else _NEAR if s.bound else _STANDARD for s in summaries]
@@ -80,18 +81,18 @@ def _bars(report: Report, dataset: str, summaries: Sequence[Summary]) -> Any:
         percent = versus_best(summary, summaries)
         more = f"  +{percent:.1f} %" if percent else ""
         panel.text(rate, place, f" {rate:.3f}", va="center", fontsize=9, color=_INK)
-        panel.text(rate, place, f"            {more}", va="center", fontsize=8, color=_FAINT)
+        panel.text(rate, place, f"            {more}", va="center", fontsize=8, color=FAINT)
         if summary.codec in report.learned:
             panel.text(0, place, "  learned", va="center", fontsize=8, color="white")
     panel.set_yticks(places, [s.codec for s in summaries])
     panel.invert_yaxis()
     panel.set_xlim(0, 1.22 * max(rates))
-    panel.xaxis.grid(True, color=_GRID)
+    panel.xaxis.grid(True, color=GRID)
     panel.spines["bottom"].set_visible(False)
-    panel.set_xlabel("bits per sample, complete files (smaller is better)", color=_FAINT, fontsize=9)
+    panel.set_xlabel("bits per sample, complete files (smaller is better)", color=FAINT, fontsize=9)
     items = len(summaries[0].rows)
     kind = "lossless and (paler) near-lossless" if any(s.bound for s in summaries) else "lossless"
-    _title(figure, dataset, f"{kind}, {items} item{'' if items == 1 else 's'}")
+    set_title(figure, dataset, f"{kind}, {items} item{'' if items == 1 else 's'}")
     return figure
 
 
@@ -100,7 +101,7 @@ def _curves(report: Report, dataset: str, summaries: Sequence[Summary]) -> Any:
     panels = [("PSNR in dB", _psnr)]
     if any(_similarity(s) is not None for s in summaries):
         panels.append(("MS-SSIM in dB, -10 log10(1 - x)", _similarity))
-    figure, axes = _figure(6.4 * len(panels) + 0.6, 5.0, len(panels))
+    figure, axes = new_figure(6.4 * len(panels) + 0.6, 5.0, len(panels))
     names = list(dict.fromkeys(s.series or s.codec for s in summaries))
     for panel, (label, quality) in zip(axes, panels, strict=True):
         ends = []
@@ -114,8 +115,8 @@ def _curves(report: Report, dataset: str, summaries: Sequence[Summary]) -> Any:
             )
             if points:
                 learned = any(s.codec in report.learned for s in summaries if (s.series or s.codec) == name)
-                _curve(panel, points, _PALETTE[number % len(_PALETTE)], learned)
-                ends.append((*points[-1], name, _PALETTE[number % len(_PALETTE)]))
+                _curve(panel, points, PALETTE[number % len(PALETTE)], learned)
+                ends.append((*points[-1], name, PALETTE[number % len(PALETTE)]))
         published = report.references_of(dataset)
         reach = _BEYOND * max((rate for rate, *_ in ends), default=0)
         for number, reference in enumerate(published):
@@ -128,14 +129,14 @@ def _curves(report: Report, dataset: str, summaries: Sequence[Summary]) -> Any:
                 colour = _PUBLISHED[number % len(_PUBLISHED)]
                 panel.plot(*zip(*points, strict=True), color=colour, linewidth=1.1, linestyle=(0, (4, 2)))
                 ends.append((*points[-1], reference.label, colour))
-        panel.grid(True, color=_GRID)
+        panel.grid(True, color=GRID)
         panel.set_xlim(left=0)
         about = "bits per pixel, complete files" + ("; dashed: published" if published else "")
-        panel.set_xlabel(about, color=_FAINT, fontsize=9)
-        panel.set_title(label, loc="left", fontsize=9, color=_FAINT)
+        panel.set_xlabel(about, color=FAINT, fontsize=9)
+        panel.set_title(label, loc="left", fontsize=9, color=FAINT)
         _label_ends(panel, ends)
     items = len(summaries[0].rows)
-    _title(figure, dataset, f"lossy, mean of {items} item{'' if items == 1 else 's'}")
+    set_title(figure, dataset, f"lossy, mean of {items} item{'' if items == 1 else 's'}")
     return figure
 
 
@@ -164,7 +165,8 @@ def _label_ends(panel: Any, ends: Sequence[tuple[float, float, str, str]]) -> No
         panel.text(1.055 * right, place, name, color=colour, va="center", fontsize=9, fontweight="bold")
 
 
-def _title(figure: Any, dataset: str, about: str) -> None:
+def set_title(figure: Any, dataset: str, about: str) -> None:
+    """One bold line above a figure."""
     figure.suptitle(f"{dataset}: {about}", x=0.01, ha="left", fontsize=11, color=_INK, fontweight="bold")
 
 
