@@ -136,9 +136,9 @@ def cifar10_cpu() -> Experiment:
     paper = cifar10_sig()
     train = replace(
         paper.train,
-        config=AribTraining(model=cifar10_small(), high_pass=True),
-        steps=3000,
-        batch_size=8,
+        config=AribTraining(model=cifar10_small(), high_pass=True, one_step=True),
+        steps=16_000,
+        batch_size=16,
         lr=2e-3,
         schedule="one-cycle",
         flip=True,

@@ -151,7 +151,7 @@ def codes(network, x, f_z):
             own = signs(bit(x, model.first_plane + plane), f_z.dtype)
             parts = [*([] if context is None else [context]), *latent]
             for step in range(len(STEPS)):
-                parameters = model.parameters_of(plane, step, parts, own)
+                parameters = model.parameters_of(plane, step, parts, own, x)
                 given = sub_image(own, step)
                 found.append(torch.cat([logits(parameters, given, colour).sigmoid() for colour in range(3)]))
     return torch.stack(found).unflatten(0, (8, 4))

@@ -246,7 +246,7 @@ def original_passes(network: AribNetwork, picture: np.ndarray) -> Callable[[], N
                 context = model.contexts(x, [plane])[0]
                 own = signs(bit(x, model.first_plane + plane))
                 for step in range(len(STEPS)):
-                    model.parameters_of(plane, step, [*([] if context is None else [context]), *parts], own)
+                    model.parameters_of(plane, step, [*([] if context is None else [context]), *parts], own, x)
 
     return run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,13 +21,25 @@ T = TypeVar("T")
 
 CONFIG = "config"
 """Key of a model's sizes as JSON (uint8) among its tensors."""
+_LATER = "later"
 _TORCH = (b"PK", b"\x80\x02")
 """What a file by `torch.save` starts with: a zip archive, formerly a pickle."""
 
 
+def later(default: T) -> T:
+    """A configuration's field that came after weights were published: at its default it is not stored, so that those
+    weights keep their fingerprint.
+    """
+    return field(default=default, metadata={_LATER: True})
+
+
 def pack_config(config: DataclassInstance) -> np.ndarray:
     """A configuration as JSON in an array of bytes, to be stored under `CONFIG`."""
-    return np.frombuffer(json.dumps(asdict(config), sort_keys=True).encode(), np.uint8)
+    stored = asdict(config)
+    for own in fields(config):
+        if _LATER in own.metadata and stored[own.name] == own.default:
+            del stored[own.name]
+    return np.frombuffer(json.dumps(stored, sort_keys=True).encode(), np.uint8)
 
 
 def unpack_config(state: Mapping[str, Any], build: Callable[..., T]) -> T:

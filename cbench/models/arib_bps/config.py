@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cbench.errors import ConfigError
+from cbench.zoo.checkpoints import later
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +43,16 @@ class AribConfig:
     costs a quarter of the arithmetic of the same width (the published models: off)."""
     groups: int = 32
     """Groups of a group norm (the published models: 32)."""
+    local: int = later(0)
+    """Ours: hidden units of a small network a plane over the differences to the nearest pixels, added to the parameters
+    (`local.py`; the published models: none)."""
 
     def __post_init__(self) -> None:
         """Check the fields that depend on each other."""
         if not 1 <= self.sig_num <= 7:
             raise ConfigError(f"sig_num (={self.sig_num}) must lie in 1..7")
-        if self.n_layers < 1 or min(self.sig_plane_depth, self.ins_plane_depth, self.latent_depth) < 0:
-            raise ConfigError("an ArIB-BPS model needs n_layers >= 1 and depths >= 0")
+        if self.n_layers < 1 or min(self.sig_plane_depth, self.ins_plane_depth, self.latent_depth, self.local) < 0:
+            raise ConfigError("an ArIB-BPS model needs n_layers >= 1, depths >= 0 and local >= 0")
         normed = (self.sig_plane_width, self.ins_plane_width, *self.sig_step, *self.ins_step)
         if any(width % self.groups for width in (*normed[:4], normed[5], normed[6])):
             raise ConfigError(f"widths of U-Nets, space and parameter nets must be multiples of {self.groups}")
@@ -88,6 +92,9 @@ class AribTraining:
     decay_interval: int = 1
     qps: Path | None = None
     """Finetuning: a list of `tools/list_qps.py`; None, and for pictures that it lacks: from INS as it is."""
+    one_step: bool = False
+    """Ours: of every picture and plane one of the four steps, in turn; a quarter of the batch has each of them. (Batches
+    of no multiple of 4: every step.)"""
     high_pass: bool = False
     """Ours: most of the U-Nets' first filters start as large ones without a mean and see small differences."""
     channels_last: bool = True
@@ -138,7 +145,7 @@ def imagenet64_small() -> AribConfig:
 
 
 def cifar10_small() -> AribConfig:
-    """The model of `arib_bps.cifar10`: 2.2 million parameters, small enough to be trained on one core."""
+    """The model of `arib_bps.cifar10`: 2.5 million parameters, small enough to be trained on one core."""
     return AribConfig(
         folded=True,
         n_layers=2,
@@ -151,6 +158,7 @@ def cifar10_small() -> AribConfig:
         latent_channels=2,
         space_width=32,
         entropy_width=32,
+        local=64,
     )
 
 

@@ -68,7 +68,7 @@ class Engine:
                     own = signs(bit(tiles, model.first_plane + plane), self.dtype)
                     parts = [*([] if context is None else [context]), *latent]
                     for step in range(len(STEPS)):
-                        found = model.parameters_of(plane, step, parts, own)
+                        found = model.parameters_of(plane, step, parts, own, tiles)
                         given = sub_image(own, step)
                         for colour in range(COLOURS):
                             out[plane, step, colour] = self._bits(found, given, colour)
@@ -89,11 +89,13 @@ class Engine:
         latent = [] if f_z is None else [model.fold_context(f_z)]
         with self._autocast():
             for plane in range(model.planes):
-                context = model.contexts(tiles.to(self.device), [plane])[0]
+                seen = tiles.to(self.device)
+                context = model.contexts(seen, [plane])[0]
                 parts = [*([] if context is None else [context]), *latent]
                 bits = torch.zeros_like(tiles)
                 for step in range(len(STEPS)):
-                    found = model.parameters_of(plane, step, parts, signs(bits.to(self.device), self.dtype))
+                    own = signs(bits.to(self.device), self.dtype)
+                    found = model.parameters_of(plane, step, parts, own, seen)
                     coder = code(plane, step)
                     target = sub_image(bits, step)
                     for colour in range(COLOURS):

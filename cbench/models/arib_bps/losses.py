@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cbench.models.arib_bps.network import COLOURS, Ins, PlaneModel, Sample, Sig, logits
-from cbench.models.arib_bps.planes import bit, signs, sub_image, top
+from cbench.models.arib_bps.planes import STEPS, bit, signs, sub_image, top
 
 BITS = 1 / math.log(2)
 LARGEST_LOGIT = math.log((1 - 1e-6) / 1e-6)
@@ -24,31 +24,45 @@ EDGE = 1e-6
 """Of the quantiser's straight-through bins, so that their outermost edges are finite."""
 
 
-def plane_terms(model: PlaneModel, x: Tensor, latent: Sequence[Tensor] = ()) -> Tensor:
+def plane_terms(model: PlaneModel, x: Tensor, latent: Sequence[Tensor] = (), turn: int | None = None) -> Tensor:
     """Code length of the model's planes, (planes * 4 * 3,), in bits a sample of the picture.
 
     Args:
         model: SIG or INS.
         x: (B, 3, H, W) uint8.
         latent: folded F_z, for SIG.
+        turn: None for every step of every picture. A number: an estimate from one step of each picture and plane, a
+            quarter of the batch (a multiple of 4) for each step; in four turns every picture has every step.
     """
-    scale = BITS / x.numel()
     dtype = model.plane_context.first.weight.dtype
     terms = []
     for plane, context in enumerate(model.contexts(x, range(model.planes))):
         own = signs(bit(x, model.first_plane + plane), dtype)
         parts = [*([] if context is None else [context]), *latent]
-        for step, found in enumerate(model.parameters_of_all(plane, parts, own)):
-            found, given = found.to(dtype), sub_image(own, step)
-            for colour in range(COLOURS):
-                logit = logits(found, given, colour).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
-                terms.append(functional.softplus(-logit * given[:, colour]).sum() * scale)
-    return torch.stack(terms)
+        if turn is None:
+            found = model.parameters_of_all(plane, parts, own, x)
+            terms += [term for step, p in enumerate(found) for term in _step_terms(p, sub_image(own, step))]
+            continue
+        quarters = [
+            [part.chunk(len(STEPS))[(step + turn + plane) % 4] for part in (own, x, *parts)] for step in range(4)
+        ]
+        for step, (given, seen, *rest) in enumerate(quarters):
+            terms += _step_terms(model.parameters_of(plane, step, rest, given, seen), sub_image(given, step))
+    return torch.stack(terms) / (len(STEPS) * COLOURS)
 
 
-def ins_terms(ins: Ins, x: Tensor) -> Tensor:
-    """Exact code length of the lower planes, ((8 - s) * 12,)."""
-    return plane_terms(ins, x)
+def _step_terms(found: Tensor, given: Tensor) -> list[Tensor]:
+    """Mean bits of a step's three colours, from its parameters (B, 6, h, w) and signs (B, 3, h, w)."""
+    terms = []
+    for colour in range(COLOURS):
+        logit = logits(found.to(given.dtype), given, colour).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+        terms.append(functional.softplus(-logit * given[:, colour]).mean() * BITS)
+    return terms
+
+
+def ins_terms(ins: Ins, x: Tensor, turn: int | None = None) -> Tensor:
+    """Exact code length of the lower planes, ((8 - s) * 12,); `turn` as in `plane_terms`."""
+    return plane_terms(ins, x, turn=turn)
 
 
 class Continuous:
@@ -91,18 +105,19 @@ class Quantised(Continuous):
         return torch.logit((low + 0.5) / bins) + mu_p
 
 
-def sig_terms(sig: Sig, x: Tensor, sample: Continuous) -> Tensor:
+def sig_terms(sig: Sig, x: Tensor, sample: Continuous, turn: int | None = None) -> Tensor:
     """Negative ELBO of the upper planes, (2 L + s * 12,): cost of z with the prior, bits back, planes.
 
     Args:
         sig: the model.
         x: (B, 3, H, W) uint8.
         sample: how z is drawn.
+        turn: as in `plane_terms`.
     """
     f_z = hyperprior(sig, x, sample)
     scales = range(sig.lvae.layers)
     latent = [sample.prior[i] for i in scales] + [sample.posterior[i] for i in scales]
-    return torch.cat([torch.stack(latent), plane_terms(sig, x, [sig.fold_context(f_z)])])
+    return torch.cat([torch.stack(latent), plane_terms(sig, x, [sig.fold_context(f_z)], turn)])
 
 
 def hyperprior(sig: Sig, x: Tensor, sample: Sample) -> Tensor:

@@ -22,6 +22,7 @@ from cbench.models.arib_bps.layers import (
     TimeEmbedding,
     conv3,
 )
+from cbench.models.arib_bps.local import LocalNet, differences
 from cbench.models.arib_bps.planes import PLANES, STEPS, known, squeeze, sub_image, top, unsqueeze
 
 PARAMETERS = 6
@@ -136,6 +137,9 @@ class PlaneModel(nn.Module):
         latent = latent * (4 if config.folded else 1)
         self.plane_context = PlaneNet(inputs, width, depth, config.n_layers + 1, config.groups, dropout)
         self.space_contexts, self.entropys = nn.ModuleList(), nn.ModuleList()
+        self.locals = nn.ModuleList(
+            LocalNet(entropy_width, config.local, PARAMETERS) for _ in range(planes if config.local else 0)
+        )
         for plane in range(planes):
             for j in range(1 if config.share else len(STEPS)):
                 spatial = config.share or j > 0
@@ -164,7 +168,7 @@ class PlaneModel(nn.Module):
         by_plane = dict(zip(wanted, found, strict=True))
         return [by_plane.get(i) for i in planes]
 
-    def parameters_of(self, plane: int, step: int, context: Sequence[Tensor], plane_signs: Tensor) -> Tensor:
+    def parameters_of(self, plane: int, step: int, context: Sequence[Tensor], plane_signs: Tensor, x: Tensor) -> Tensor:
         """Parameters of one step's pixels.
 
         Args:
@@ -172,6 +176,7 @@ class PlaneModel(nn.Module):
             step: 0..3.
             context: plane context (if the plane has one) and folded F_z (SIG), in this order.
             plane_signs: (B, 3, H, W) signs of the plane's bits; only the steps before are looked at.
+            x: (B, 3, H, W) uint8; only the planes above are looked at, and only by local nets.
 
         Returns:
             (B, 6, H/2, W/2).
@@ -181,18 +186,37 @@ class PlaneModel(nn.Module):
         if share or step:
             space = self.space_contexts[plane if share else 3 * plane + step - 1]
             parts.append(space(self._fold(known(plane_signs, step))))
-        found = self.entropys[plane if share else 4 * plane + step](torch.cat(parts, 1))
-        return self._of_step(found, step)
+        found, seen = self._found(plane if share else 4 * plane + step, parts)
+        return self._with_local(self._of_step(found, step), seen, plane, step, plane_signs, x)
 
-    def parameters_of_all(self, plane: int, context: Sequence[Tensor], plane_signs: Tensor) -> list[Tensor]:
+    def parameters_of_all(self, plane: int, context: Sequence[Tensor], plane_signs: Tensor, x: Tensor) -> list[Tensor]:
         """`parameters_of` every step, for training: shared nets see the four steps as one batch."""
         steps = range(len(STEPS))
         if not self.config.share:
-            return [self.parameters_of(plane, step, context, plane_signs) for step in steps]
-        seen = self._fold(torch.cat([known(plane_signs, step) for step in steps]))
+            return [self.parameters_of(plane, step, context, plane_signs, x) for step in steps]
+        known_signs = self._fold(torch.cat([known(plane_signs, step) for step in steps]))
         parts = [torch.cat([part] * len(STEPS)) for part in context]
-        found = self.entropys[plane](torch.cat([*parts, self.space_contexts[plane](seen)], 1))
-        return [self._of_step(own, step) for step, own in enumerate(found.chunk(len(STEPS)))]
+        both = self._found(plane, [*parts, self.space_contexts[plane](known_signs)])
+        return [
+            self._with_local(self._of_step(found, step), seen, plane, step, plane_signs, x)
+            for step, (found, seen) in enumerate(zip(*(part.chunk(len(STEPS)) for part in both), strict=True))
+        ]
+
+    def _found(self, net: int, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What a parameter net gives, and the features before its last layer."""
+        *layers, last = self.entropys[net]
+        seen = torch.cat(list(parts), 1)
+        for layer in layers:
+            seen = layer(seen)
+        return last(seen), seen
+
+    def _with_local(
+        self, found: Tensor, seen: Tensor, plane: int, step: int, plane_signs: Tensor, x: Tensor
+    ) -> Tensor:  # fmt: skip
+        if not self.config.local:
+            return found
+        near = differences(x, self.first_plane + plane, step, plane_signs)
+        return found + self.locals[plane](near, seen if self.config.folded else sub_image(seen, step), step)
 
     def _of_step(self, found: Tensor, step: int) -> Tensor:
         if not self.config.folded:

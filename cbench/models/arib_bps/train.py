@@ -16,6 +16,7 @@ from cbench.models.arib_bps.codec import AribCodec
 from cbench.models.arib_bps.config import AribTraining
 from cbench.models.arib_bps.losses import Continuous, Quantised, ins_terms, logistic_noise, sig_terms
 from cbench.models.arib_bps.network import AribNetwork, PlaneModel
+from cbench.models.arib_bps.planes import STEPS
 from cbench.models.arib_bps.rates import qps_of
 from cbench.train.module import Group, PaperModule
 
@@ -54,12 +55,14 @@ class AribModule(PaperModule):
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         """See `PaperModule.loss`; batch (B, 3, H, W) uint8."""
         found: dict[str, Tensor] = {}
+        sampled = self.config.one_step and self.network.training and len(batch) % len(STEPS) == 0
+        turn = self.step if sampled else None
         if self.config.mode != "ins":
             scales = 2 * self.config.model.n_layers
-            terms = sig_terms(self.network.sig, batch, self._latents(batch))
+            terms = sig_terms(self.network.sig, batch, self._latents(batch), turn)
             found |= {"sig_bpd": terms.sum(), "latent_bpd": terms[:scales].sum()}
         if self.config.mode in ("ins", "both"):
-            found["ins_bpd"] = ins_terms(self.network.ins, batch).sum()
+            found["ins_bpd"] = ins_terms(self.network.ins, batch, turn).sum()
         total = sum(found[name] for name in ("sig_bpd", "ins_bpd") if name in found)
         return {"loss": total, "bpd": total} | found
 
