@@ -93,8 +93,8 @@ class AribTraining:
     qps: Path | None = None
     """Finetuning: a list of `tools/list_qps.py`; None, and for pictures that it lacks: from INS as it is."""
     one_step: bool = False
-    """Ours: of every picture and plane one of the four steps, in turn; a quarter of the batch has each of them. (Batches
-    of no multiple of 4: every step.)"""
+    """Ours: of every picture and plane one of the four steps, in turn; a quarter of the batch has each of them.
+    Batches that are no multiple of 4 take every step."""
     high_pass: bool = False
     """Ours: most of the U-Nets' first filters start as large ones without a mean and see small differences."""
     channels_last: bool = True
