@@ -147,7 +147,7 @@ def test_decoder_is_the_same_for_any_batch_threads_and_kernels(digest, batch, th
 
 @pytest.mark.parametrize(
     "settings",
-    [{"ATEN_CPU_CAPABILITY": "default"}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}],
+    [{"ATEN_CPU_CAPABILITY": "default"}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"MKL_CBWR": "COMPATIBLE"}],
     ids=str,
 )
 def test_decoder_is_the_same_with_other_instruction_sets(digest, settings):
