@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "ccsds123.hpp"
 #include "ccsds123_codes.hpp"
@@ -63,14 +64,26 @@ std::vector<uint8_t> encode_lines(const CcsdsParams& params, const int32_t* x, p
     return out.finish();
 }
 
-// Band by band with the hybrid coder.
+// Mapped residuals to either coder: line by line, or band by band to the hybrid one.
+template <class Writer>
+void put_all(const CcsdsParams& params, const Mapped& mapped, bool hybrid, Writer& out) {
+    if (hybrid) {
+        HybridEncoder coder(params.bands, params.golomb);
+        for (int z = 0; z < params.bands; ++z)
+            for (size_t i = 0; i < mapped.band; ++i) coder.encode(z, mapped.of(z)[i], out);
+        coder.finish(out);
+        return;
+    }
+    std::vector<GolombBand> statistics(params.bands);
+    const size_t columns = static_cast<size_t>(params.columns);
+    for (size_t at = 0; at < mapped.band; at += columns)
+        for (int z = 0; z < params.bands; ++z)
+            for (size_t x = at; x < at + columns; ++x) statistics[z].encode(out, mapped.of(z)[x], params.golomb);
+}
+
 std::vector<uint8_t> encode_hybrid(const CcsdsParams& params, const int32_t* x, py::ssize_t count, int32_t* back) {
-    const Mapped mapped(params, x, count, back);
-    HybridEncoder coder(params.bands, params.golomb);
     BitWriter out;
-    for (int z = 0; z < params.bands; ++z)
-        for (size_t i = 0; i < mapped.band; ++i) coder.encode(z, mapped.of(z)[i], out);
-    coder.finish(out);
+    put_all(params, Mapped(params, x, count, back), true, out);
     return out.finish();
 }
 
@@ -79,7 +92,7 @@ std::vector<int64_t> count_bits(const CcsdsParams& params, const int32_t* x, py:
     std::vector<int32_t> back(static_cast<size_t>(params.bands) * params.columns);
     const Mapped mapped(params, x, count, back.data(), 0);
     HybridEncoder coder(params.bands, params.golomb);
-    BitWriter out;
+    BitCounter out;
     std::vector<int64_t> bits;
     for (int z = 0; z < params.bands; ++z) {
         const uint64_t before = out.count();
@@ -142,6 +155,44 @@ py::tuple encode(const Lines& lines, int depth, int low, int delta, int previous
     return py::make_tuple(py::bytes(reinterpret_cast<const char*>(stream.data()), stream.size()), restored);
 }
 
+// The smallest of several streams: (number of its setting, stream, what the decoder will have). A setting is a number of
+// previous bands and whether the coder is the hybrid one; neighbours with the same bands share the prediction.
+py::tuple smallest(const Lines& lines, int depth, int low, int delta, const std::vector<std::pair<int, bool>>& settings) {
+    if (settings.empty()) throw ArgumentError("there is no setting to choose");
+    std::vector<CcsdsParams> params;
+    for (const auto& [bands, hybrid] : settings) params.push_back(params_of(lines, depth, low, delta, bands));
+    Lines restored({lines.shape(0), lines.shape(1), lines.shape(2)});
+    const int32_t* x = lines.data();
+    int32_t* back = restored.mutable_data();
+    std::optional<Mapped> mapped, best;
+    std::vector<int32_t> decoded(static_cast<size_t>(lines.size()));
+    size_t chosen = 0;
+    uint64_t least = UINT64_MAX;
+    std::vector<uint8_t> stream;
+    {
+        py::gil_scoped_release release;
+        for (size_t i = 0; i < settings.size(); ++i) {
+            if (!i || settings[i].first != settings[i - 1].first)
+                mapped.emplace(params[i], x, lines.shape(0), decoded.data());
+            BitCounter bits;
+            put_all(params[i], *mapped, settings[i].second, bits);
+            const uint64_t bytes = (bits.count() + 7) / 8;
+            if (bytes >= least) continue;
+            if (!best || settings[i].first != settings[chosen].first) {
+                best = mapped;
+                std::copy(decoded.begin(), decoded.end(), back);
+            }
+            least = bytes;
+            chosen = i;
+        }
+        BitWriter out;
+        put_all(params[chosen], *best, settings[chosen].second, out);
+        stream = out.finish();
+    }
+    const py::bytes bytes(reinterpret_cast<const char*>(stream.data()), stream.size());
+    return py::make_tuple(chosen, bytes, restored);
+}
+
 Lines decode(const py::bytes& data, py::ssize_t count, py::ssize_t bands, py::ssize_t columns, int depth, int low,
              int delta, int previous_bands, bool hybrid) {
     if (count < 1) throw ArgumentError("an image has at least one line");
@@ -175,6 +226,8 @@ std::vector<std::tuple<std::string, uint32_t, int, bool>> code_words(int i) {
 void bind_ccsds123(py::module_& m) {
     m.def("ccsds123_encode", &encode, py::arg("lines"), py::arg("depth"), py::arg("low"), py::arg("delta"),
           py::arg("previous_bands") = 3, py::arg("hybrid") = false);
+    m.def("ccsds123_smallest", &smallest, py::arg("lines"), py::arg("depth"), py::arg("low"), py::arg("delta"),
+          py::arg("settings"));
     m.def("ccsds123_band_bits", &band_bits, py::arg("lines"), py::arg("depth"), py::arg("low"), py::arg("delta"),
           py::arg("previous_bands") = 3, py::arg("hybrid") = false);
     m.def("ccsds123_code_words", &code_words, py::arg("code"));

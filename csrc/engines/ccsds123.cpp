@@ -116,9 +116,8 @@ void Ccsds123::run_band(int z, int32_t* line, Code&& code) {
     for (int i = 0; i < count; ++i) before[i] = ring(z - 1 - i);
 
     const int32_t w_min = -(int32_t{1} << (omega + 2)), w_max = (int32_t{1} << (omega + 2)) - 1;
-    const int64_t s_low = int64_t{p_.low} << (omega + 2);
-    const int64_t s_high = (int64_t{high_} << (omega + 2)) + (int64_t{1} << (omega + 1));
-    const int64_t s_mid = (int64_t{middle_} << (omega + 2)) + (int64_t{1} << (omega + 1));
+    const int64_t unit = int64_t{1} << (omega + 2);
+    const int64_t s_low = p_.low * unit, s_high = high_ * unit + unit / 2, s_mid = middle_ * unit + unit / 2;
 
     for (int x = 0; x < nx; ++x) {
         const bool first = y == 0 && x == 0;

@@ -35,7 +35,8 @@ int HybridBand::code(const GolombParams& p) const {
     return -1 - i;
 }
 
-void HybridEncoder::encode(int band, uint32_t m, BitWriter& out) {
+template <class Writer>
+void HybridEncoder::encode(int band, uint32_t m, Writer& out) {
     HybridBand& b = bands_[band];
     if (!b.count) {
         b.start(p_);
@@ -67,7 +68,8 @@ void HybridEncoder::encode(int band, uint32_t m, BitWriter& out) {
     }
 }
 
-void HybridEncoder::put_large(uint32_t m, int k, BitWriter& out) const {
+template <class Writer>
+void HybridEncoder::put_large(uint32_t m, int k, Writer& out) const {
     const uint32_t u = m >> k;
     if (u < static_cast<uint32_t>(p_.u_max)) {
         out.put((m & ((uint32_t{1} << k) - 1)) << 1 | 1, k + 1);
@@ -78,7 +80,8 @@ void HybridEncoder::put_large(uint32_t m, int k, BitWriter& out) const {
     }
 }
 
-void HybridEncoder::finish(BitWriter& out) const {
+template <class Writer>
+void HybridEncoder::finish(Writer& out) const {
     for (int i = 0; i < kLowEntropyCodes; ++i) {
         const LowEntropyCode::Node& node = low_entropy_code(i).node(words_[i]);
         out.put(node.bits, node.length);
@@ -86,6 +89,11 @@ void HybridEncoder::finish(BitWriter& out) const {
     for (const HybridBand& b : bands_) out.put(static_cast<uint32_t>(b.sum), sum_bits(p_));
     out.put(1, 1);
 }
+
+template void HybridEncoder::encode(int, uint32_t, BitWriter&);
+template void HybridEncoder::encode(int, uint32_t, BitCounter&);
+template void HybridEncoder::finish(BitWriter&) const;
+template void HybridEncoder::finish(BitCounter&) const;
 
 HybridDecoder::HybridDecoder(const uint8_t* data, size_t size, int bands, uint64_t samples, const GolombParams& p)
     : p_(p), data_(data), bits_(uint64_t{8} * size), bands_(bands) {
@@ -165,7 +173,9 @@ uint32_t HybridDecoder::take_large(int k) {
     for (; u < p_.u_max && !(last & 1); last >>= 1) ++u;
     if (u == p_.u_max) {
         drop(u);
-        return take(p_.d);
+        const uint32_t m = take(p_.d);
+        if (m >> k < static_cast<uint32_t>(p_.u_max)) damaged();   // it would have had a shorter word
+        return m;
     }
     drop(u + 1);
     return static_cast<uint32_t>(u) << k | take(k);

@@ -24,12 +24,15 @@ struct HybridBand {
 class HybridEncoder {
 public:
     HybridEncoder(int bands, const GolombParams& p) : p_(p), bands_(bands) {}
-    void encode(int band, uint32_t m, BitWriter& out);
+    template <class Writer>   // BitWriter or BitCounter
+    void encode(int band, uint32_t m, Writer& out);
     // Unfinished words, and what the decoder starts from.
-    void finish(BitWriter& out) const;
+    template <class Writer>
+    void finish(Writer& out) const;
 
 private:
-    void put_large(uint32_t m, int k, BitWriter& out) const;
+    template <class Writer>
+    void put_large(uint32_t m, int k, Writer& out) const;
 
     const GolombParams p_;
     std::vector<HybridBand> bands_;

@@ -39,6 +39,16 @@ private:
     int bits_ = 0;
 };
 
+// In place of a writer where only the number of bits matters.
+class BitCounter {
+public:
+    void put(uint32_t, int count) { bits_ += static_cast<uint64_t>(count); }
+    uint64_t count() const { return bits_; }
+
+private:
+    uint64_t bits_ = 0;
+};
+
 class BitReader {
 public:
     BitReader(const uint8_t* data, size_t size) : next_(data), end_(data + size) {}
@@ -116,6 +126,8 @@ public:
         const int k = parameter(p);
         const int u = in.zeros(p.u_max);
         const uint32_t m = u < p.u_max ? static_cast<uint32_t>(u) << k | in.get(k) : in.get(p.d);
+        if (u < p.u_max ? m >> p.d : m >> k < static_cast<uint32_t>(p.u_max))
+            throw BitstreamError("the coded stream holds a codeword that nobody writes (it is damaged)");
         update(m, p);
         return m;
     }

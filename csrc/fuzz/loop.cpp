@@ -1,10 +1,10 @@
-// For machines without clang: makes valid streams, damages them, decodes, until the time is over (SECONDS [SEED]).
+// For machines without clang: makes valid streams, damages them, decodes, for SECONDS of CPU time (SECONDS [SEED]).
 // "seeds FOLDER" writes valid streams of every mode for libfuzzer.cpp, which is how csrc/fuzz/corpus was made.
-#include <chrono>
 #include <fstream>
 #include <random>
 #include <string>
 
+#include "budget.hpp"
 #include "target.hpp"
 
 namespace cbench::fuzz {
@@ -32,21 +32,18 @@ int write_seeds(const std::string& folder) {
 int main(int argc, char** argv) {
     using namespace cbench::fuzz;
     if (argc > 2 && std::string(argv[1]) == "seeds") return write_seeds(argv[2]);
-    const double seconds = argc > 1 ? std::atof(argv[1]) : 10;
-    const Mode only = mode_of(std::getenv("CBENCH_FUZZ_TARGET"));
+    Budget budget(argc > 1 ? std::atof(argv[1]) : 10);
+    const char* name = std::getenv("CBENCH_FUZZ_TARGET");
+    const Mode only = mode_of(name);
     std::mt19937_64 random(argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1);
-    const auto begin = std::chrono::steady_clock::now();
-    const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
-    unsigned long long runs = 0, streams = 0;
     std::vector<int32_t> values(Models::kMost);
-    while (elapsed() < seconds) {
+    for (bool spent = false; !spent;) {
         const auto mode = only < kModes ? only : static_cast<Mode>(random() % kModes);
         const size_t n = length_of(mode, static_cast<uint32_t>(random() >> (random() % 16 ? 52 + random() % 6 : 20)));
         for (auto& v : values) v = static_cast<int32_t>(random() >> (32 + random() % 31));
         const Bytes good = encode(mode, values, n);
         decode(mode, n, good.data(), good.size());
-        ++streams;
-        for (int k = 0; k < 40; ++k, ++runs) {
+        for (int k = 0; k < 40 && !spent; ++k) {
             Bytes bad = good;
             for (uint64_t changes = 1 + random() % 3; changes--;) {
                 const size_t at = bad.empty() ? 0 : random() % bad.size();
@@ -63,8 +60,9 @@ int main(int argc, char** argv) {
             std::copy(bad.begin(), bad.end(), exact.get());
             if (random() % 2) repair(mode, exact.get(), bad.size());
             decode(mode, random() % 8 ? n : length_of(mode, static_cast<uint32_t>(random())), exact.get(), bad.size());
+            spent = budget.spend();
         }
     }
-    std::printf("%llu damaged streams from %llu good ones in %.0f s, no finding\n", runs, streams, elapsed());
+    budget.report(name);
     return 0;
 }

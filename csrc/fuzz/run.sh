@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
 # Fuzz the decoders with AddressSanitizer and UBSan: csrc/fuzz/run.sh SECONDS [KERNELS [TARGET]]
-# KERNELS: portable, avx2, avx512, or "" for the best. TARGET: one mode of target.hpp (static, indexed, ...), else all.
+# SECONDS of CPU time. KERNELS: portable, avx2, avx512, or "" for the best. TARGET: one mode of modes.hpp (static, ...);
+# "each" for all of them, one after the other, SECONDS each; else all of them together.
 # With clang: libFuzzer, from the streams in csrc/fuzz/corpus; what it finds beyond goes to build/fuzz/corpus. Otherwise g++
 # and a loop of our own that damages valid streams.
 set -euo pipefail
-seconds=${1:-30}
+export CBENCH_FUZZ_SECONDS=${1:-30}
 export CBENCH_SIMD=${2:-}
 cd "$(dirname "$0")/../.."
 out=build/fuzz
-export CBENCH_FUZZ_TARGET=${3:-}
-corpus=$out/corpus/${3:-all}
-mkdir -p "$corpus"
+mkdir -p "$out"
 [ -n "$CBENCH_SIMD" ] || unset CBENCH_SIMD
 
 if clang++ --version >/dev/null 2>&1 && [ -z "${CBENCH_FUZZ_LOOP:-}" ]; then
@@ -28,15 +27,28 @@ compile() {   # one source file -> one object, with the instruction set that its
     esac
     $compiler $flags $special -c "$1" -o "$out/$(basename "$1" .cpp)-$main.o"
 }
+build() {
+    local sources
+    sources=$(ls csrc/*.cpp csrc/simd/*.cpp csrc/engines/*.cpp csrc/fuzz/$main.cpp | grep -v bindings)
+    [ "$(uname -m)" = x86_64 ] || sources=$(echo "$sources" | grep -v _avx)
+    echo "$sources" | xargs -P "$(nproc)" -I{} bash -c 'compile {}'
+    ${compiler%% *} $link $(for s in $sources; do echo "$out/$(basename "$s" .cpp)-$main.o"; done) -o "$out/$main" -lpthread
+}
 export -f compile
 export compiler flags avx512 out main
-sources=$(ls csrc/*.cpp csrc/simd/*.cpp csrc/fuzz/$main.cpp | grep -v bindings)
-[ "$(uname -m)" = x86_64 ] || sources=$(echo "$sources" | grep -v _avx)
-echo "$sources" | xargs -P "$(nproc)" -I{} bash -c 'compile {}'
-objects=$(for s in $sources; do echo "$out/$(basename "$s" .cpp)-$main.o"; done)
-${compiler%% *} $link $objects -o "$out/$main" -lpthread
-if [ "$main" = libfuzzer ]; then
-    "$out/$main" -max_total_time="$seconds" -max_len=4096 -print_final_stats=0 -print_funcs=0 -verbosity=0 "$corpus" csrc/fuzz/corpus
+if [ ! -e "$out/$main" ] || [ -n "$(find csrc -newer "$out/$main" \( -name '*pp' -o -name run.sh \))" ]; then build; fi
+
+fuzz() {   # one target, or "" for all together
+    export CBENCH_FUZZ_TARGET=$1
+    if [ "$main" = loop ]; then
+        "$out/loop" "$CBENCH_FUZZ_SECONDS" "${CBENCH_FUZZ_SEED:-$(date +%s)}"
+        return
+    fi
+    mkdir -p "$out/corpus/${1:-all}"
+    "$out/libfuzzer" -max_len=4096 -timeout=60 -artifact_prefix="$out/" -print_funcs=0 -verbosity=0 "$out/corpus/${1:-all}" csrc/fuzz/corpus
+}
+if [ "${3:-}" = each ]; then
+    for target in $(sed -n '/kNames/,/;/p' csrc/fuzz/modes.hpp | grep -o '"[a-z]*"' | tr -d '"'); do fuzz "$target"; done
 else
-    "$out/$main" "$seconds" "${CBENCH_FUZZ_SEED:-$(date +%s)}"
+    fuzz "${3:-}"
 fi

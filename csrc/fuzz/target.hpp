@@ -1,10 +1,10 @@
 // What is fuzzed: every decoder of the core on arbitrary bytes. A decoder may refuse or decode; if it decodes, encoding the
 // result must give the same bytes back, else the program aborts.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -15,21 +15,10 @@
 #include "../stack.hpp"
 #include "../states.hpp"
 #include "../tables.hpp"
+#include "engines.hpp"
+#include "modes.hpp"
 
 namespace cbench::fuzz {
-
-enum Mode { kStatic, kIndexed, kEscape, kBits, kRows, kRaw, kMixture, kStates, kAdaptive, kStack, kTwo, kModes };
-constexpr const char* kNames[kModes] = {"static", "indexed", "escape", "bits", "rows", "raw", "mixture", "states",
-                                        "adaptive", "stack", "two"};
-
-// A mode by its name; kModes for none.
-inline Mode mode_of(const char* name) {
-    int m = 0;
-    while (m < kModes && (!name || std::strcmp(name, kNames[m]))) ++m;
-    return static_cast<Mode>(m);
-}
-
-using Bytes = std::vector<uint8_t>;
 
 // Fixed models: tables of 1 to 40 symbols, an index, probabilities, rows, mixtures, a context map.
 struct Models {
@@ -85,13 +74,6 @@ inline const Models& models() {
     return instance;
 }
 
-struct RawSource final : OpSource {
-    std::vector<Op> ops;
-    void resolve(size_t first, size_t count, Op* out) override {
-        std::copy_n(ops.begin() + static_cast<std::ptrdiff_t>(first), count, out);
-    }
-};
-
 inline PlaneShape planes_of(size_t n) { return {3, n / 60, 20}; }
 inline Shape4 shape_of(size_t n) { return {n / 40, 2, 5, 4}; }
 
@@ -101,6 +83,11 @@ inline Bytes encode(Mode mode, const std::vector<int32_t>& values, size_t n) {
     std::vector<int32_t> s(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(n));
     const IntArray index{m.index.data(), n, IntArray::kI32};
     const auto fold = [](int32_t v, int32_t size) { return static_cast<int32_t>(static_cast<uint32_t>(v) % static_cast<uint32_t>(size)); };
+    if (mode >= kGolomb) {
+        const Engines::Shape shape = Engines::shape(mode);
+        for (auto& v : s) v = shape.low + fold(v, shape.high - shape.low + 1);
+        return engines().encode(mode, s);
+    }
     const auto symbols = [&](const TableSet& t, bool indexed, int64_t count) {
         for (size_t i = 0; i < n && mode != kEscape; ++i) {
             const int32_t table = indexed ? m.index[i] : 0;
@@ -125,7 +112,7 @@ inline Bytes encode(Mode mode, const std::vector<int32_t>& values, size_t n) {
             return encode_stream(source, n, -1);
         }
         case kRaw: {
-            RawSource source;
+            OpList source;
             for (const int32_t v : s) source.ops.push_back(raw_op(static_cast<uint32_t>(v) & 0x7ff, 11));
             return encode_stream(source, n, -1);
         }
@@ -186,9 +173,29 @@ inline void decode_two(size_t n, const uint8_t* data, size_t size) {
     std::abort();
 }
 
+// What an engine decodes is what it decodes after encoding it again. The stream is the same, too; only the range coder may
+// have ended in another byte.
+inline void decode_engine(Mode mode, size_t n, const uint8_t* data, size_t size) {
+    std::vector<int32_t> out(n), twice(n);
+    try {
+        engines().decode(mode, data, size, out);
+    } catch (const BitstreamError&) {
+        return;
+    }
+    std::vector<int32_t> restored = out;
+    const Bytes again = engines().encode(mode, restored);
+    const bool open_end = mode == kExperts || mode == kGuided;
+    if (!open_end && again == Bytes(data, data + size) && restored == out) return;
+    engines().decode(mode, again.data(), again.size(), twice);   // must not refuse
+    if (open_end && again.size() == size && restored == out && twice == out) return;
+    std::fprintf(stderr, "mode %s, n %zu: decoded values do not encode to the same stream\n", kNames[mode], n);
+    std::abort();
+}
+
 // Decodes and, where that succeeds, encodes again.
 inline void decode(Mode mode, size_t n, const uint8_t* data, size_t size) {
     if (mode == kTwo) return decode_two(n, data, size);
+    if (mode >= kGolomb) return decode_engine(mode, n, data, size);
     const Models& m = models();
     std::vector<int32_t> out(n);
     const IntArray index{m.index.data(), n, IntArray::kI32};
@@ -250,6 +257,7 @@ inline void repair(Mode mode, uint8_t* data, size_t size) {
         if (at > 3) repair(kStatic, data + 3, at - 3);
         return repair(kStatic, data + at, size - at);
     }
+    if (mode >= kGolomb && mode != kPixels && mode != kLinear) return;   // these know no lanes
     try {
         const uint8_t *p = data, *end = data + size;
         const uint64_t head = read_varint(p, end);
@@ -263,6 +271,10 @@ inline void repair(Mode mode, uint8_t* data, size_t size) {
 }
 
 inline size_t length_of(Mode mode, uint32_t number) {
+    if (mode >= kGolomb) {
+        const Engines::Shape shape = Engines::shape(mode);
+        return (1 + number / shape.area() % static_cast<uint32_t>(shape.most_lines)) * shape.area();
+    }
     const size_t n = number % Models::kMost;
     return mode == kAdaptive ? n / 60 * 60 : mode == kStates ? n / 40 * 40 : n;
 }

@@ -113,7 +113,7 @@ inline __m512i choose(__m512i from, __m512i here, __m512i next, __m512i& rest, _
     const __m512i one = _mm512_set1_epi16(1);
     const __m512i behind = _mm512_subs_epu16(from, here);   // 1 + the rest within the next symbol, or 0
     const __m512i step = _mm512_min_epu16(behind, one), steps = _mm512_sub_epi16(_mm512_setzero_si512(), step);
-    rest = _mm512_ternarylogic_epi32(steps, _mm512_sub_epi16(behind, one), from, kSelect);
+    rest = _mm512_min_epu16(from, _mm512_sub_epi16(behind, one));
     less = _mm512_ternarylogic_epi32(steps, next, here, kSelect);
     return step;
 }
@@ -235,10 +235,11 @@ inline void find_small(const TableView& view, const __m512i (*slot)[2], __m512i 
 // How symbols become values.
 template <int R>
 struct SmallValues {
-    __m512i offset, size, pick[2 * R];   // pick: where the bytes of symbols 16 q .. 16 q + 15 stand
+    __m512i offset, last, pick[2 * R];   // pick: where the bytes of symbols 16 q .. 16 q + 15 stand
+    bool escape;
 
     explicit SmallValues(const TableView& t)
-        : offset(_mm512_set1_epi32(t.offset[0])), size(_mm512_set1_epi32(t.escape ? t.size[0] : -1)) {
+        : offset(_mm512_set1_epi32(t.offset[0])), last(_mm512_set1_epi8(static_cast<char>(t.size[0]))), escape(t.escape) {
         for (int q = 0; q < 2 * R; ++q) {
             alignas(64) int32_t byte[16];
             for (int j = 0; j < 16; ++j) byte[j] = 16 * (2 * (q % 2) + j / 8) + j % 8 + 8 * (q / 2);
@@ -248,9 +249,13 @@ struct SmallValues {
     void write(__m512i symbol, int32_t* out) const {
         for (int q = 0; q < 2 * R; ++q) {
             const __m512i k = _mm512_maskz_permutexvar_epi8(0x1111111111111111u, pick[q], symbol);
-            const __mmask16 outside = _mm512_cmpeq_epi32_mask(k, size);
-            const __m512i value = _mm512_mask_mov_epi32(_mm512_add_epi32(k, offset), outside, _mm512_set1_epi32(kEscaped));
-            _mm512_storeu_si512(out + 16 * q, value);
+            _mm512_storeu_si512(out + 16 * q, _mm512_add_epi32(k, offset));
+        }
+        if (!escape) return;
+        const uint64_t ours = R == 2 ? ~uint64_t{0} : 0x00ff00ff00ff00ffu;   // a single register comes twice
+        for (uint64_t left = _mm512_cmpeq_epi8_mask(symbol, last) & ours; left; left &= left - 1) {
+            const int byte = __builtin_ctzll(left);
+            out[32 * (byte / 8 % 2) + 8 * (byte / 16) + byte % 8] = kEscaped;
         }
     }
 };

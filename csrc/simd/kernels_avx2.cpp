@@ -1,4 +1,4 @@
-// AVX2 kernels: four lanes a register.
+// AVX2 kernels. Encoding: four 64-bit states a register. Decoding: planes.hpp with 16 lanes a register.
 #include <immintrin.h>
 
 #include "kernels.hpp"
@@ -11,15 +11,16 @@ namespace avx2 {
 // Per mask of lanes: shuffles between 16-bit words in order and the marked lanes.
 struct Shuffles {
     alignas(16) uint8_t pack[16][16];      // low words of four 32-bit numbers -> the marked ones, at the end of 8 bytes
-    alignas(16) uint8_t expand[256][16];   // words in order -> the marked lanes of eight words, zero elsewhere
+    alignas(16) uint8_t expand[256 * 16];  // words in order -> the marked lanes of eight words, zero elsewhere
     constexpr Shuffles() : pack(), expand() {
         for (int mask = 0; mask < 256; ++mask) {
-            for (int b = 0; b < 16; ++b) expand[mask][b] = 0x80;
+            uint8_t* row = expand + 16 * mask;
+            for (int b = 0; b < 16; ++b) row[b] = 0x80;
             int from = 0;
             for (int l = 0; l < 8; ++l)
                 if (mask >> l & 1) {
-                    expand[mask][2 * l] = static_cast<uint8_t>(2 * from);
-                    expand[mask][2 * l + 1] = static_cast<uint8_t>(2 * from + 1);
+                    row[2 * l] = static_cast<uint8_t>(2 * from);
+                    row[2 * l + 1] = static_cast<uint8_t>(2 * from + 1);
                     ++from;
                 }
         }
@@ -84,31 +85,69 @@ uint16_t* encode(uint64_t* x, int lanes, const Op* ops, size_t groups, uint16_t*
                          : encode_lanes<2>(x, ops, groups, end);
 }
 
-struct Steps {
-    static inline void split(const uint64_t* e, int n, uint16_t* start, uint16_t* here, uint16_t* next, uint16_t* value) {
-        for (int l = 0; l < n; l += 16) {
-            // registers of entries l.. and l+8.. side by side, so that unpacking keeps their order
-            const auto pair = [&](int k) { return _mm256_inserti128_si256(_mm256_castsi128_si256(load(e + l + k)), load(e + l + k + 8), 1); };
-            const __m256i e0 = pair(0), e1 = pair(2), e2 = pair(4), e3 = pair(6);
-            const __m256i a0 = _mm256_unpacklo_epi16(e0, e1), a1 = _mm256_unpackhi_epi16(e0, e1);
-            const __m256i b0 = _mm256_unpacklo_epi16(e2, e3), b1 = _mm256_unpackhi_epi16(e2, e3);
-            const __m256i low_a = _mm256_unpacklo_epi16(a0, a1), high_a = _mm256_unpackhi_epi16(a0, a1);
-            const __m256i low_b = _mm256_unpacklo_epi16(b0, b1), high_b = _mm256_unpackhi_epi16(b0, b1);
-            const auto store = [&](uint16_t* to, __m256i v) { _mm256_store_si256(reinterpret_cast<__m256i*>(to + l), v); };
-            store(start, _mm256_unpacklo_epi64(low_a, low_b));
-            store(here, _mm256_unpackhi_epi64(low_a, low_b));
-            store(next, _mm256_unpacklo_epi64(high_a, high_b));
-            store(value, _mm256_unpackhi_epi64(high_a, high_b));
-        }
+// What planes.hpp asks for.
+struct Vector16 {
+    using T = __m256i;
+    using Shift = __m128i;
+    static constexpr int kLanes = 16;
+    static T load(const void* p) { return _mm256_loadu_si256(static_cast<const T*>(p)); }
+    static void store(void* p, T a) { _mm256_storeu_si256(static_cast<T*>(p), a); }
+    static T set(int a) { return _mm256_set1_epi16(static_cast<short>(a)); }
+    static T add(T a, T b) { return _mm256_add_epi16(a, b); }
+    static T sub(T a, T b) { return _mm256_sub_epi16(a, b); }
+    static T mul_low(T a, T b) { return _mm256_mullo_epi16(a, b); }
+    static T mul_high(T a, T b) { return _mm256_mulhi_epu16(a, b); }
+    static T bit_and(T a, T b) { return _mm256_and_si256(a, b); }
+    static T bit_or(T a, T b) { return _mm256_or_si256(a, b); }
+    static T equal(T a, T b) { return _mm256_cmpeq_epi16(a, b); }
+    static bool any(T a) { return !_mm256_testz_si256(a, a); }
+    static T less(T a, T b) { return _mm256_subs_epu16(a, b); }
+    static T least(T a, T b) { return _mm256_min_epu16(a, b); }
+    static T carry(T sum, T part) { return least(less(part, sum), set(1)); }
+    static T select(T mask, T a, T b) {   // the compiler adds an instruction to the intrinsic
+        using Words = int16_t __attribute__((vector_size(32)));
+        return reinterpret_cast<T>(reinterpret_cast<Words>(mask) ? reinterpret_cast<Words>(a) : reinterpret_cast<Words>(b));
     }
-    static inline void expand(const uint16_t* low, const uint16_t* y, int n, const uint16_t*& word, uint16_t* a) {
-        for (int l = 0; l < n; l += 8) {
-            const __m128i marked = load(low + l);
-            const auto mask = static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(marked, _mm_setzero_si128())));
-            const __m128i words = shuffle(load(word), kShuffles.expand[mask]);
-            _mm_store_si128(reinterpret_cast<__m128i*>(a + l), _mm_or_si128(_mm_andnot_si128(marked, load(y + l)), words));
-            word += __builtin_popcount(mask);
-        }
+    static T half(T a) { return _mm256_srai_epi16(a, 1); }
+    static Shift shift(int by) { return _mm_cvtsi32_si128(by); }
+    static T right(T a, Shift by) { return _mm256_srl_epi16(a, by); }
+    static void widen(T a, int32_t* to) {
+        store(to, _mm256_cvtepi16_epi32(_mm256_castsi256_si128(a)));
+        store(to + 8, _mm256_cvtepi16_epi32(_mm256_extracti128_si256(a, 1)));
+    }
+    static void narrow(T a, uint8_t* to) {
+        const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
+    }
+    // Lane by lane, as gathers are slow on many machines, and transposed.
+    template <class Index>
+    static void fetch(const uint64_t* table, const Index* at, T* word) {
+        const auto two = [&](int l) {
+            const __m128i even = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(table + at[l]));
+            const auto* odd = reinterpret_cast<const __m64*>(table + at[l + 1]);
+            return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(even), odd));
+        };
+        // entries l.. and l+8.. side by side, so that unpacking keeps their order
+        const auto four = [&](int l) { return _mm256_set_m128i(two(l + 8), two(l)); };
+        const T e0 = four(0), e1 = four(2), e2 = four(4), e3 = four(6);
+        const T a0 = _mm256_unpacklo_epi16(e0, e1), a1 = _mm256_unpackhi_epi16(e0, e1);
+        const T b0 = _mm256_unpacklo_epi16(e2, e3), b1 = _mm256_unpackhi_epi16(e2, e3);
+        const T low_a = _mm256_unpacklo_epi16(a0, a1), high_a = _mm256_unpackhi_epi16(a0, a1);
+        const T low_b = _mm256_unpacklo_epi16(b0, b1), high_b = _mm256_unpackhi_epi16(b0, b1);
+        word[0] = _mm256_unpacklo_epi64(low_a, low_b);
+        word[1] = _mm256_unpackhi_epi64(low_a, low_b);
+        word[2] = _mm256_unpacklo_epi64(high_a, high_b);
+        word[3] = _mm256_unpackhi_epi64(high_a, high_b);
+    }
+    static T expand(T low, T y, const uint16_t*& word) {
+        const __m128i both = _mm_packs_epi16(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+        const auto mask = static_cast<size_t>(_mm_movemask_epi8(both));
+        const size_t first = mask << 4 & 0xff0, second = mask >> 4 & 0xff0;   // where their shuffles are
+        const __m128i words = shuffle(avx2::load(word), kShuffles.expand + first);
+        word += __builtin_popcountll(first);
+        const __m128i more = shuffle(avx2::load(word), kShuffles.expand + second);
+        word += __builtin_popcountll(second);
+        return _mm256_or_si256(_mm256_andnot_si256(low, y), _mm256_set_m128i(more, words));
     }
 };
 
@@ -119,9 +158,9 @@ const Kernels kAvx2 = {"avx2",
                        avx2::encode,
                        resolve_plain,
                        resolve_bits,
-                       decode_static<avx2::Steps>,
-                       decode_indexed<avx2::Steps>,
-                       decode_bits<avx2::Steps>,
+                       decode_static<avx2::Vector16>,
+                       decode_indexed<avx2::Vector16>,
+                       decode_bits<avx2::Vector16>,
                        nullptr,
                        largest,
                        all_bits,

@@ -4,6 +4,7 @@
 #include "kernels.hpp"
 #include "passes.hpp"
 #include "planes.hpp"
+#include "vector8.hpp"
 
 namespace cbench {
 namespace portable {
@@ -43,9 +44,9 @@ const Kernels kPortable = {"portable",
                            portable::encode,
                            resolve_plain,
                            resolve_bits,
-                           decode_static<PlainSteps>,
-                           decode_indexed<PlainSteps>,
-                           decode_bits<PlainSteps>,
+                           decode_static<Vector8>,
+                           decode_indexed<Vector8>,
+                           decode_bits<Vector8>,
                            nullptr,
                            largest,
                            all_bits,

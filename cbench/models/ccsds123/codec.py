@@ -59,9 +59,10 @@ class BestCcsds123Codec(CubeCodec):
 
     def encode(self, x: np.ndarray) -> tuple[bytes, np.ndarray]:
         """See `CubeCodec.encode`; a byte in front of the stream is the number of the setting."""
-        tried = [(bytes([i]), *_encode(x, self.max_error, setting)) for i, setting in enumerate(SETTINGS)]
-        number, payload, restored = min(tried, key=lambda one: len(one[1]))
-        return number + payload, restored
+        settings = [(setting.previous_bands, setting.hybrid) for setting in SETTINGS]
+        depth, low, bound, *_ = _parameters(x.dtype, self.max_error, SETTINGS[0])
+        number, payload, restored = _core.ccsds123_smallest(_lines(x), depth, low, bound, settings)
+        return bytes([number]) + payload, _samples(restored, x.dtype)
 
     def band_bits(self, x: np.ndarray) -> np.ndarray:
         """Bits of each band in the stream of (C, H, W) samples; (C,)."""
