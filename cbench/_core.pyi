@@ -47,13 +47,31 @@ class PixelModel:
     @property
     def hidden(self) -> int: ...
 
+class LinearModel:
+    def __init__(
+        self,
+        tables: TableSet,
+        levels: tuple[NDArray[np.int32], ...],
+        row: NDArray[np.int32],
+        centre: NDArray[np.int32],
+        weight: NDArray[np.int32],
+        bias: NDArray[np.int32],
+    ) -> None: ...
+    def bits(self, parameters: NDArray[np.int32], picture: NDArray[np.uint8], first: int) -> float: ...
+
 class Encoder:
     def code(self, tables: TableSet, index: NDArray[np.integer], symbols: NDArray[np.integer]) -> None: ...
     def binary(self, p1: NDArray[np.uint16], bits: NDArray[np.uint8]) -> None: ...
     def raw(self, width: int, values: NDArray[np.uint32]) -> None: ...
     def mixture(self, model: MixtureModel, symbols: NDArray[np.int32]) -> None: ...
     def states(self, model: StateModel, symbols: NDArray[np.int32]) -> None: ...
-    def pixels(self, model: PixelModel, biases: NDArray[np.int16], picture: NDArray[np.uint8], first: int) -> None: ...
+    def pixels(
+        self,
+        model: PixelModel | LinearModel,
+        parameters: NDArray[np.integer],
+        picture: NDArray[np.uint8],
+        first: int,
+    ) -> None: ...
     def finish(self) -> bytes: ...
 
 class Decoder:
@@ -63,8 +81,39 @@ class Decoder:
     def raw(self, width: int, count: int) -> NDArray[np.uint32]: ...
     def mixture(self, model: MixtureModel) -> NDArray[np.int32]: ...
     def states(self, model: StateModel, shape: tuple[int, ...]) -> NDArray[np.int32]: ...
-    def pixels(self, model: PixelModel, biases: NDArray[np.int16], picture: NDArray[np.uint8], first: int) -> None: ...
+    def pixels(
+        self,
+        model: PixelModel | LinearModel,
+        parameters: NDArray[np.integer],
+        picture: NDArray[np.uint8],
+        first: int,
+    ) -> None: ...
     def finish(self) -> None: ...
+
+class ConvCrew:
+    def __init__(self, threads: int = 1) -> None: ...
+
+_Norm = tuple[NDArray[np.float64], NDArray[np.float64], int, float]
+
+class Convolution64:
+    def __init__(
+        self,
+        weight: NDArray[np.float64],
+        bias: NDArray[np.float64],
+        norm: _Norm | None = None,
+        gate: NDArray[np.float64] | None = None,
+        silu: bool = False,
+    ) -> None: ...
+    def run(
+        self,
+        crew: ConvCrew,
+        parts: list[NDArray[np.floating]],
+        out: NDArray[np.floating],
+        shift: NDArray[np.floating] | None = None,
+        skip: NDArray[np.floating] | None = None,
+    ) -> None: ...
+
+class Convolution32(Convolution64): ...
 
 class LineNetwork:
     def __init__(
@@ -75,6 +124,7 @@ class LineNetwork:
         band_blocks: int,
         decoder_layers: int,
         tensors: dict[str, NDArray[np.float32]],
+        integers: bool = False,
     ) -> None: ...
 
 class RlsEncoder:
@@ -88,6 +138,7 @@ class RlsEncoder:
         delta: int,
         network: LineNetwork | None = None,
         threads: int = 1,
+        variance: float = 1e12,
     ) -> None: ...
     def encode(self, lines: NDArray[np.int32]) -> tuple[bytes, NDArray[np.int32]]: ...
     @property
@@ -105,6 +156,7 @@ class RlsDecoder:
         delta: int,
         network: LineNetwork | None = None,
         threads: int = 1,
+        variance: float = 1e12,
     ) -> None: ...
     def feed(self, data: bytes, last: bool) -> None: ...
     def decode(self, limit: int) -> NDArray[np.int32]: ...

@@ -21,6 +21,7 @@ from cbench.models.fsar.config import (
     coder_ar_o2s,
     coder_ar_vq,
     entropy_bottleneck,
+    mcquic,
     tiny,
     tiny_ar,
     v2dvq_c2,
@@ -229,6 +230,21 @@ def vqvae_c2_imagenet64() -> Experiment:
     return _alone(v2dvq_c2_imagenet64(), "vqvae-c2", vqvae_c2())
 
 
+def mcquic_cifar10() -> Experiment:
+    """`mcquic` on CIFAR-10 with the paper's recipe."""
+    return _alone(v2dvq_c2_cifar10(), "mcquic", mcquic())
+
+
+def mcquic_imagenet32() -> Experiment:
+    """`mcquic` on ImageNet32 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet32(), "mcquic", mcquic())
+
+
+def mcquic_imagenet64() -> Experiment:
+    """`mcquic` on ImageNet64 with the paper's recipe."""
+    return _alone(v2dvq_c2_imagenet64(), "mcquic", mcquic())
+
+
 def entropy_bottleneck_cifar10() -> Experiment:
     """`entropy_bottleneck` on CIFAR-10 with the paper's recipe."""
     return _alone(v2dvq_c2_cifar10(), "entropy_bottleneck", entropy_bottleneck())
@@ -280,7 +296,7 @@ def coder_ar_vq_openimages() -> Experiment:
 
 
 def coder_ar_vq_openimages_plain() -> Experiment:
-    """`Coder-ar-c32-vq` on the same without flips, in batches of 32."""
+    """`Coder-ar-c32-vq` on the same as they are, in batches of 32."""
     return _alone(_openimages_plain(), "Coder-ar-c32-vq", coder_ar_vq())
 
 
@@ -305,7 +321,7 @@ def coder_ar_openimages() -> Experiment:
 
 
 def coder_ar_openimages_plain() -> Experiment:
-    """`Coder-ar-c32-STHQ` on the same without flips, in batches of 32."""
+    """`Coder-ar-c32-STHQ` on the same as they are, in batches of 32."""
     return _alone(_openimages_plain(), "Coder-ar-c32-STHQ", coder_ar())
 
 
@@ -330,7 +346,7 @@ def coder_ar_o2s_openimages() -> Experiment:
 
 
 def coder_ar_o2s_openimages_plain() -> Experiment:
-    """`Coder-ar-c32-STHQ-FSAR-O2S-arid` on the same without flips, in batches of 32."""
+    """`Coder-ar-c32-STHQ-FSAR-O2S-arid` on the same as they are, in batches of 32."""
     return _alone(_openimages_plain(), "Coder-ar-c32-STHQ-FSAR-O2S-arid", coder_ar_o2s())
 
 
@@ -448,10 +464,11 @@ def _coding(experiment: Experiment) -> Experiment:
 
 
 def _openimages() -> Experiment:
-    """Crops of 128 x 128 in batches of 64, 250 epochs of 200,000 pictures; without the paper's changes of colour."""
+    """Crops of 128 x 128 with changed colours in batches of 64, 250 epochs of 200,000 pictures."""
     paper = v2dvq_c2_cifar10()
     train = replace(
         paper.train,
+        config=replace(paper.train.config, recolour=True),
         data=DataSpec(source=openimages.train, name="OpenImages train"),
         validation=DataSpec(source=openimages.validation, name="OpenImages validation", limit=100),
         steps=780_000,
@@ -472,7 +489,8 @@ def _openimages() -> Experiment:
 
 def _openimages_plain() -> Experiment:
     crops = _openimages()
-    train = replace(crops.train, batch_size=32, steps=625_000, flip=False)
+    config = replace(crops.train.config, recolour=False)
+    train = replace(crops.train, config=config, batch_size=32, steps=625_000, flip=False)
     return replace(crops, name="fsar-v2dvq-c2-openimages-plain", train=train)
 
 

@@ -14,15 +14,19 @@ from cbench.models.fsar import DsarTraining, dsar_module
 from cbench.models.fsar.config import (
     FsarConfig,
     backbone,
+    softtohardvq_c2,
+    softvq_gapcontrol_c2,
     softvqvae_c2,
     sqvae_c2,
     v2dvq_c2,
     v2dvq_c2_noanneal,
     v2dvq_c2_noreg,
     v2dvq_c2_nosth,
+    v2dvq_em_c2,
     vqvae_c2,
+    vqvae_ema_c2,
 )
-from cbench.models.fsar.dsar_config import dsar
+from cbench.models.fsar.dsar_config import DsarConfig, dsar, dsar_form, dsar_maskconv
 
 
 def v2dvq_c2_nosth_cifar10() -> Experiment:
@@ -43,6 +47,28 @@ def v2dvq_c2_noanneal_cifar10() -> Experiment:
 def softvqvae_c2_cifar10() -> Experiment:
     """`softvqvae-c2`: VQ-VAE trained with mean code vectors."""
     return _experiment("softvqvae-c2", softvqvae_c2())
+
+
+def softtohardvq_c2_cifar10() -> Experiment:
+    """`softtohardvq`: the same with a softmax that becomes hard."""
+    return _experiment("softtohardvq", softtohardvq_c2())
+
+
+def softvq_gapcontrol_c2_cifar10() -> Experiment:
+    """`softvq-gapcontrol`: from half of the steps on, pixels from hard codes take over the loss."""
+    experiment = _experiment("softvq-gapcontrol", softvq_gapcontrol_c2())
+    training = replace(experiment.train.config, anneal_from=0.5)
+    return replace(experiment, train=replace(experiment.train, config=training))
+
+
+def vqvae_ema_c2_cifar10() -> Experiment:
+    """`vqvae-ema`: VQ-VAE with a codebook of moving averages."""
+    return _experiment("vqvae-ema", vqvae_ema_c2())
+
+
+def v2dvq_em_c2_cifar10() -> Experiment:
+    """`V2DVQ-EM`: codes drawn from the posterior at every other step."""
+    return _experiment("V2DVQ-EM", v2dvq_em_c2())
 
 
 def sqvae_c2_cifar10() -> Experiment:
@@ -172,17 +198,47 @@ def sqvae_normal_c16_cifar10() -> Experiment:
 
 def dsar_o1s_cifar10() -> Experiment:
     """FSAR of order 1 on the pixels, without an autoencoder."""
-    return _dsar(1)
+    return _dsar("FSAR-O1S", dsar(1))
 
 
 def dsar_o2s_cifar10() -> Experiment:
     """FSAR of order 2 on the pixels, without an autoencoder."""
-    return _dsar(2)
+    return _dsar("FSAR-O2S", dsar(2))
 
 
 def dsar_o3s_cifar10() -> Experiment:
     """FSAR of order 3 on the pixels. Weights files hold a map of 51 million contexts: 200 MB beside the rows."""
-    return _dsar(3)
+    return _dsar("FSAR-O3S", dsar(3))
+
+
+def dsar_maskconv3x3_cifar10() -> Experiment:
+    """A causal convolution of 3 x 3 on the pixels."""
+    return _dsar("maskconv3x3", dsar_maskconv(3))
+
+
+def dsar_maskconv5x5_cifar10() -> Experiment:
+    """A causal convolution of 5 x 5 on the pixels."""
+    return _dsar("maskconv5x5", dsar_maskconv(5))
+
+
+def dsar_o1s_table_cifar10() -> Experiment:
+    """Order 1 with free logits for every state instead of networks."""
+    return _dsar("FSAR-O1S-table", dsar_form(1, "table"))
+
+
+def dsar_o2s_table_cifar10() -> Experiment:
+    """Order 2 with free logits for every pair of states: 51 million."""
+    return _dsar("FSAR-O2S-table", dsar_form(2, "table"))
+
+
+def dsar_o2s_sum_cifar10() -> Experiment:
+    """Order 2 with free logits for the states of each neighbour, added up."""
+    return _dsar("FSAR-O2S-sum", dsar_form(2, "sum"))
+
+
+def dsar_o2s_tucker_cifar10() -> Experiment:
+    """Order 2 with the table of free logits as a tensor of low rank."""
+    return _dsar("FSAR-O2S-tucker", dsar_form(2, "tucker"))
 
 
 def _experiment(title: str, model: FsarConfig) -> Experiment:
@@ -212,9 +268,9 @@ def _backbone(name: str, groups: int, title: str, family: FsarConfig) -> Experim
     return replace(experiment, train=replace(experiment.train, batch_size=500, steps=100_000))
 
 
-def _dsar(order: int) -> Experiment:
+def _dsar(title: str, model: DsarConfig) -> Experiment:
     """500 epochs in batches of 1,024."""
-    experiment = _experiment(f"dsar-O{order}S", v2dvq_c2())
-    train = replace(experiment.train, module=dsar_module, config=DsarTraining(model=dsar(order)))
-    codec = CodecSpec(codec="fsar.dsar", label=f"dsar FSAR-O{order}S", weights=RUN_WEIGHTS)
+    experiment = _experiment(f"dsar-{title}", v2dvq_c2())
+    train = replace(experiment.train, module=dsar_module, config=DsarTraining(model=model))
+    codec = CodecSpec(codec="fsar.dsar", label=f"dsar {title}", weights=RUN_WEIGHTS)
     return replace(experiment, codecs=(codec,), train=replace(train, batch_size=1024, steps=24_500))

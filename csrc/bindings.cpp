@@ -318,6 +318,8 @@ PYBIND11_MODULE(_core, m) {
     ::bind_linerwkv(m);
     ::bind_rls(m);
     bind_pixel_ar(m);
+    bind_conv(m);
+    bind_linear_ar(m);
     bind_io(m);
 
     m.def("kernels", [] { return std::string(kernels().name); });

@@ -81,6 +81,8 @@ void bind_io(py::module_& m);       // bindings_io.cpp: Encoder, Decoder, Stack
 void bind_states(py::module_& m);   // bindings_states.cpp: StateModel
 void bind_mixture(py::module_& m);  // bindings_mixture.cpp: MixtureModel
 void bind_pixel_ar(py::module_& m); // engines/bindings_pixel_ar.cpp: PixelModel
+void bind_linear_ar(py::module_& m); // engines/bindings_linear_ar.cpp: LinearModel
+void bind_conv(py::module_& m);     // engines/bindings_conv.cpp: Convolution32, Convolution64
 
 }  // namespace cbench
 

@@ -2,6 +2,7 @@
 #include "bindings.hpp"
 #include "bindings_mixture.hpp"
 #include "bindings_states.hpp"
+#include "engines/bindings_linear_ar.hpp"
 #include "engines/bindings_pixel_ar.hpp"
 #include "stack.hpp"
 
@@ -43,6 +44,11 @@ class Encoder final : public OpSource {
         const PixelRows rows = pixel_rows(model, biases, picture, first);
         py::gil_scoped_release release;
         model.append(rows, ops_);
+    }
+    void linear(const LinearModel& model, const Array<int32_t>& parameters, py::array_t<uint8_t> picture, size_t first) {
+        const LinearPicture given = linear_picture(parameters, picture, first);
+        py::gil_scoped_release release;
+        model.append(given, ops_);
     }
     py::bytes finish() {
         Bytes out;
@@ -119,6 +125,12 @@ class Decoder {
         const PixelRows rows = pixel_rows(model, biases, picture, first);
         py::gil_scoped_release release;
         model.read(in_, rows);
+    }
+    void linear(const LinearModel& model, const Array<int32_t>& parameters, py::array_t<uint8_t> picture, size_t first) {
+        picture.mutable_data();   // as above
+        const LinearPicture given = linear_picture(parameters, picture, first);
+        py::gil_scoped_release release;
+        model.read(in_, given);
     }
     void finish() { in_.finish(); }
 
@@ -242,6 +254,7 @@ void bind_io(py::module_& m) {
         .def("mixture", &Encoder::mixture, py::arg("model"), py::arg("symbols"))
         .def("states", &Encoder::states, py::arg("model"), py::arg("symbols"))
         .def("pixels", &Encoder::pixels, py::arg("model"), py::arg("biases"), py::arg("picture"), py::arg("first"))
+        .def("pixels", &Encoder::linear, py::arg("model"), py::arg("parameters"), py::arg("picture"), py::arg("first"))
         .def("finish", &Encoder::finish);
     py::class_<Decoder>(m, "Decoder")
         .def(py::init<const py::buffer&>(), py::arg("data"))
@@ -251,6 +264,8 @@ void bind_io(py::module_& m) {
         .def("mixture", &Decoder::mixture, py::arg("model"))
         .def("states", &Decoder::states, py::arg("model"), py::arg("shape"))
         .def("pixels", &Decoder::pixels, py::arg("model"), py::arg("biases"), py::arg("picture").noconvert(),
+             py::arg("first"))
+        .def("pixels", &Decoder::linear, py::arg("model"), py::arg("parameters"), py::arg("picture").noconvert(),
              py::arg("first"))
         .def("finish", &Decoder::finish);
     py::class_<PyStack>(m, "Stack")

@@ -1,20 +1,24 @@
 """FSAR's `Coder-ar`: linear autoregression of the pixels, against vectors made by the original code, and as a codec."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from shared import SHARED, needs_shared
 
+from cbench.coding import DecodeIO, EncodeIO, Tables
+from cbench.coding.pixels import LEVEL_SHIFT, LinearModel, PixelMap
 from cbench.data import samples
-from cbench.errors import BitstreamError, CbenchError
+from cbench.errors import BitstreamError, CbenchError, UnsupportedInputError
 from cbench.models.fsar import checkpoint, config
 from cbench.models.fsar.codec import open_codec
 from cbench.models.fsar.config import FsarConfig, tiny
 from cbench.models.fsar.linear import LinearHead
-from cbench.models.fsar.linear_codec import MEAN_BITS, LinearCodec, integer_sigmoid
+from cbench.models.fsar.linear_codec import MEAN_BITS, LinearCodec, integer_sigmoid, linear_model
 from cbench.models.fsar.network import FsarNetwork, pixel_nats
+from cbench.models.fsar.pixels import pixel_tables
 
 
 def head_of(weight, bias):
@@ -119,6 +123,95 @@ def test_the_coder_pays_what_the_network_says(codec, network):
     assert 8 * len(archive) < 1.01 * bits + 60 * 8 * len(tiles)
     other = open_codec("fsar.tiny", weights_of(network), threads=2)
     np.testing.assert_array_equal(np.stack(other.decompress_many(archive)), np.stack(tiles))
+
+
+@pytest.fixture
+def in_numpy(network, monkeypatch):
+    """The same codec with the loop over pixels in numpy."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
+    from linear_reference import NumpyLinearCodec
+
+    return NumpyLinearCodec("fsar.tiny", weights_of(network))
+
+
+FAR = {  # far from what the model expects, so that values leave their tables; the codec would store them raw
+    "noise": noise(3, 17, 23),
+    "black and white": np.where(noise(3, 40, 5) < 128, 0, 255).astype(np.uint8),
+    "grey noise": noise(1, 6, 30),
+    "photograph": samples.photos()[0].array[:, :61, :90],
+    **PICTURES,
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+def test_the_loop_is_that_of_the_reference(codec, in_numpy, name):
+    x = FAR[name]
+    plan = codec_plan(codec, x)
+    streams = []
+    for one in (codec, in_numpy):
+        io = EncodeIO()
+        one._code_pixels(io, plan, x)
+        streams.append(io.finish())
+        io = DecodeIO(streams[0])
+        np.testing.assert_array_equal(one._code_pixels(io, plan, None), x)
+        io.finish()
+    assert streams[0] == streams[1]
+    assert codec._pixel_bits(plan, x) == pytest.approx(in_numpy._pixel_bits(plan, x), rel=1e-9)
+
+
+def codec_plan(codec, x):
+    from cbench.models.fsar.codec import _Plan
+
+    plan = _Plan(x.shape)
+    codec._analyse([(plan, x)])
+    codec._predict([plan])
+    return plan
+
+
+def test_ties_go_to_the_even_step():
+    """Means exactly between two steps, at every level; a picture of one row is coded in its order."""
+    tables = pixel_tables()
+    mean = np.tile(np.arange(0, 256 << MEAN_BITS, 1 << 4), 57)
+    level = np.repeat(np.arange(57), len(mean) // 57)
+    x = (mean >> MEAN_BITS).astype(np.uint8)
+    ours, plain = EncodeIO(), EncodeIO()
+    parameters = (level << LEVEL_SHIFT | mean).astype(np.int32).reshape(1, -1, 1)
+    ours.pixels(linear_model(tables, np.zeros((3, 3)), np.zeros(3)), parameters, x.reshape(1, 1, -1))
+    row, centre = tables.select(np.minimum(mean, 255 << MEAN_BITS) * 2.0**-MEAN_BITS, level)
+    plain.code(tables.tables, row, x.astype(np.int32) - centre)
+    assert ours.finish() == plain.finish()
+
+
+def test_models_that_leave_their_tables_are_refused():
+    tables = Tables.from_weights([[1, 2, 3]])
+    one, line, bias = np.zeros(1, np.int32), np.zeros((3, 3), np.int32), np.zeros(3, np.int32)
+    good = PixelMap(one, one, one, one, one, one)
+    model = LinearModel(tables, good, line, bias)
+    for name, value in (
+        ("row", 1),
+        ("first", 1),
+        ("first", -1),
+        ("high", 5),
+        ("low", 1),
+        ("drop", 31),
+        ("centre", 1 << 20),
+    ):
+        with pytest.raises(UnsupportedInputError):
+            LinearModel(tables, good._replace(**{name: one + value}), line, bias)
+    with pytest.raises(UnsupportedInputError):
+        LinearModel(tables, good, line[:2], bias)
+    picture, parameters = np.zeros((1, 2, 3), np.uint8), np.zeros((2, 3, 1), np.int32)
+    for wrong in (parameters[:1], parameters.astype(np.int64), parameters + (1 << LEVEL_SHIFT), parameters - 1):
+        with pytest.raises(UnsupportedInputError):
+            model.bits(wrong, picture)
+    with pytest.raises(UnsupportedInputError, match="whole"):
+        EncodeIO().pixels(model, parameters, picture, 1)
+    with pytest.raises(BitstreamError):  # the third symbol, which no picture has
+        io = EncodeIO()
+        io.code(tables, np.zeros(6, np.int32), np.array([0, 1, 2, 0, 1, 2]))
+        DecodeIO(io.finish()).pixels(
+            LinearModel(tables, good._replace(centre=one - 2), line, bias), parameters, picture
+        )
 
 
 def test_damage_is_noticed(codec):

@@ -11,7 +11,7 @@ from shared import SHARED, needs_shared
 from cbench.coding import DecodeIO, EncodeIO, StateTables
 from cbench.data import samples
 from cbench.errors import ConfigError
-from cbench.models.fsar import checkpoint, config, tables
+from cbench.models.fsar import FsarTraining, checkpoint, config, module, tables
 from cbench.models.fsar.codec import FsarCodec, nearest
 from cbench.models.fsar.config import NEIGHBOURS, FsarConfig, backbone, tiny
 from cbench.models.fsar.latents import ContextLatent
@@ -188,6 +188,60 @@ def test_many_contexts_get_rows_where_they_occur(monkeypatch):
     other = np.random.default_rng(0).integers(0, 6, (2, 2, 9, 9))
     assert np.array_equal(some.state_tables().decode(some.state_tables().encode(other), other.shape), other)
     assert isinstance(tables.prior_tables(network).state_tables(), StateTables)
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_every_named_context_trains_and_codes(name, tmp_path):
+    torch.manual_seed(0)
+    trained = module(FsarTraining(model=replace(tiny(), groups=4, codes=8, context=NEIGHBOURS[name])))
+    batch = torch.from_numpy(np.stack([sample.array for sample in samples.small_photos(32)[:4]]))
+    optimiser = torch.optim.Adam(trained.network.parameters(), 1e-2)
+    for _ in range(2):
+        loss = trained.loss(batch)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None for p in trained.network.parameters())
+        optimiser.step()
+    trained.eval()
+    trained.calibrate([batch])
+    trained.save(tmp_path / "w.safetensors", {})
+    again = FsarCodec("fsar.training", checkpoint.load(tmp_path / "w.safetensors"))
+    for codec in (trained.codec(), again):
+        data = codec.compress_many(list(batch.numpy()))
+        np.testing.assert_array_equal(np.stack(again.decompress_many(data)), batch.numpy())
+    trained.network.requires_grad_(False)
+    symbols = trained.network.symbols(batch.float() / 255)
+    vectors = trained.network.quantizer.latent(symbols).permute(0, 2, 3, 1).unflatten(-1, (4, -1))
+    if name != "none":
+        nats = float(trained.network.prior_nats(symbols, vectors)[0])
+        assert sum(map(codec._latent.bits, symbols.numpy())) == pytest.approx(nats / np.log(2), rel=2e-3)
+
+
+def test_neighbours_in_groups_that_are_not_there_take_no_part():
+    """Of four neighbours, three can lie in a picture with two groups: tables have that order."""
+    network = random_network(context=NEIGHBOURS["c2lt"], codes=4)
+    found = tables.prior_tables(network)
+    assert found.context == NEIGHBOURS["clt"]
+    assert tables.reaching(NEIGHBOURS["c2"], 1) == NEIGHBOURS["c"]
+    symbols = torch.randint(0, 4, (2, 2, 5, 6))
+    vectors = network.quantizer.lookup(symbols.permute(0, 2, 3, 1).reshape(-1, 2)).view(2, 5, 6, 2, -1)
+    nats = float(network.prior_nats(symbols, vectors)[0])
+    assert found.state_tables().bits(symbols.numpy()) == pytest.approx(nats / np.log(2), rel=1e-3)
+
+
+def test_too_many_contexts_are_refused():
+    with pytest.raises(ConfigError, match="fewer codes"):
+        tables.prior_tables(random_network(context=NEIGHBOURS["c2lt"], channels=4, groups=4, codes=128))
+
+
+def test_orders_fall_until_the_rest_has_rows(monkeypatch):
+    network = random_network(context=NEIGHBOURS["c2lt"], groups=4, codes=4)
+    monkeypatch.setattr(tables, "MOST_ROWS", 30)  # fewer than 4 * 5^2
+    some = tables.prior_tables(network)
+    assert len(some.weights) <= 4 * 5
+    symbols = np.random.default_rng(0).integers(0, 4, (2, 4, 6, 5))
+    coder = some.state_tables()
+    np.testing.assert_array_equal(coder.decode(coder.encode(symbols), symbols.shape), symbols)
 
 
 @pytest.mark.parametrize("name", ["v2dvq_c2_o1s", "v2dvq_c2_o2s", "v2dvq_c2_o2s_catreduce", "v2dvq_c2_o3s"])

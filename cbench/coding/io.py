@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from cbench import _core
 from cbench.coding.mixture import Mixture
-from cbench.coding.pixels import PixelModel, pixel_arguments
+from cbench.coding.pixels import PixelCoder
 from cbench.coding.states import StateTables, as_symbols
 from cbench.coding.tables import Tables
 from cbench.errors import UnsupportedInputError
@@ -44,12 +44,12 @@ class CodingIO(Protocol):
         """Code (B, L, H, W) symbols, each with the table that its neighbours select; int32 array of `shape`."""
         ...
 
-    def pixels(self, model: PixelModel, biases: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
+    def pixels(self, model: PixelCoder, parameters: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
         """Code rows of a picture, each sample with a distribution that the ones before it decide.
 
         Args:
-            model: the network.
-            biases: (rows, W, 3, hidden) int16, for the rows to be coded.
+            model: what gives the distributions.
+            parameters: (rows, W, ...), what the model wants to know of each pixel of the rows to be coded.
             picture: (C, H, W) uint8, C = 1 or 3. Rows before `first` are given; the decoder writes the coded ones.
             first: where the rows begin.
         """
@@ -94,9 +94,9 @@ class EncodeIO:
         self._native.states(tables.native, as_symbols(values))
         return values
 
-    def pixels(self, model: PixelModel, biases: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
+    def pixels(self, model: PixelCoder, parameters: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
         """See `CodingIO.pixels`."""
-        self._native.pixels(model.native, *pixel_arguments(biases, np.ascontiguousarray(picture)), first)
+        self._native.pixels(model.native, *model.arguments(parameters, np.ascontiguousarray(picture)), first)
 
     def finish(self) -> bytes:
         """The stream of everything coded so far; the object is empty afterwards."""
@@ -135,9 +135,9 @@ class DecodeIO:
         """See `CodingIO.states`; `symbols` is not looked at."""
         return self._native.states(tables.native, shape)
 
-    def pixels(self, model: PixelModel, biases: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
+    def pixels(self, model: PixelCoder, parameters: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
         """See `CodingIO.pixels`."""
-        self._native.pixels(model.native, *pixel_arguments(biases, picture), first)
+        self._native.pixels(model.native, *model.arguments(parameters, picture), first)
 
     def finish(self) -> None:
         """Check that the stream ends exactly here.
@@ -188,9 +188,9 @@ class CountIO:
         self.total += tables.bits(values)
         return values
 
-    def pixels(self, model: PixelModel, biases: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
+    def pixels(self, model: PixelCoder, parameters: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
         """See `CodingIO.pixels`."""
-        self.total += model.bits(biases, np.ascontiguousarray(picture), first)
+        self.total += model.bits(parameters, np.ascontiguousarray(picture), first)
 
 
 @dataclass(frozen=True)
@@ -243,10 +243,10 @@ class TraceIO:
         self._note("states", out, tables.symbols)
         return out
 
-    def pixels(self, model: PixelModel, biases: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
+    def pixels(self, model: PixelCoder, parameters: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
         """See `CodingIO.pixels`."""
-        self.inner.pixels(model, biases, picture, first)
-        self._note("pixels", picture[:, first : first + len(biases)], zlib.crc32(np.ascontiguousarray(biases)))
+        self.inner.pixels(model, parameters, picture, first)
+        self._note("pixels", picture[:, first : first + len(parameters)], zlib.crc32(np.ascontiguousarray(parameters)))
 
     def first_difference(self, other: TraceIO) -> str | None:
         """Where this run and another part, in words; None if they are equal."""

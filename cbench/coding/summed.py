@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from cbench.coding.io import CodingIO
 from cbench.coding.mixture import Mixture
-from cbench.coding.pixels import PixelModel
+from cbench.coding.pixels import PixelCoder
 from cbench.coding.states import StateTables
 from cbench.coding.tables import Tables
 
@@ -47,10 +47,10 @@ class SummedIO:
         """See `CodingIO.states`."""
         return self._add(self.inner.states(tables, symbols, shape))
 
-    def pixels(self, model: PixelModel, biases: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
+    def pixels(self, model: PixelCoder, parameters: np.ndarray, picture: np.ndarray, first: int = 0) -> None:
         """See `CodingIO.pixels`."""
-        self.inner.pixels(model, biases, picture, first)
-        self._add(picture[:, first : first + len(biases)])
+        self.inner.pixels(model, parameters, picture, first)
+        self._add(picture[:, first : first + len(parameters)])
 
     def _add(self, symbols: np.ndarray) -> np.ndarray:
         little = np.ascontiguousarray(symbols, symbols.dtype.newbyteorder("<"))

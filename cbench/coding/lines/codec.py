@@ -41,11 +41,11 @@ class Format:
 
     def encoder(self) -> _core.RlsEncoder:
         """An encoder for one block."""
-        return _core.RlsEncoder(*self._arguments(), self.network, self.threads)
+        return _core.RlsEncoder(*self._arguments(), self.network, self.threads, self.experts.variance)
 
     def decoder(self) -> _core.RlsDecoder:
         """A decoder for one block."""
-        return _core.RlsDecoder(*self._arguments(), self.network, self.threads)
+        return _core.RlsDecoder(*self._arguments(), self.network, self.threads, self.experts.variance)
 
     @property
     def batch(self) -> int:

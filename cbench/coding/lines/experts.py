@@ -41,6 +41,8 @@ class Experts:
     """The experts of one codec, in the order in which ties are broken."""
 
     experts: tuple[Expert, ...]
+    variance: float = 1e12
+    """Largest variance of a weight: inputs that say nothing for long let it grow, and an expert starts again there."""
 
     def __post_init__(self) -> None:
         """Check the number of experts."""

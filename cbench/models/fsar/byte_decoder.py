@@ -1,8 +1,9 @@
-"""The decoder network of byte format 2: products of 8-bit integers, several times faster than `integer.IntegerDecoder`.
+"""The decoder network of byte formats 2 and 3: products of 8-bit integers, several times faster than
+`integer.IntegerDecoder`.
 
 Activations are "words", 15-bit integers with a scale for each channel; the residual branch, which bears coarser steps,
 takes "bytes" of 8. Weights have a scale for each output: 14 bits for bytes, 8 bits for words. Scales come from the
-batch norms: eight standard deviations are enough for any channel. What has more than 8 bits is multiplied as two bytes.
+batch norms, which tell the channels' standard deviations. What has more than 8 bits is multiplied as two bytes.
 
 Every machine gets the same integers. Sums of products are below 2^31, and a product by the library is used only if it
 adds up the largest values rightly here (some processors saturate); else 64-bit floats do, in which such sums are exact.
@@ -33,7 +34,10 @@ WORD, BYTE = (1 << 14) - 1, 255
 WEIGHT, HALF, LOW_BITS = 127, 64, 7
 """Largest weight of 8 bits, largest upper byte of one of 14, bits of a lower byte."""
 REACH = 8
-"""Standard deviations that a channel's words cover."""
+"""Standard deviations that a channel's words cover at the latents' resolution."""
+UP_REACH = {2: 8, 3: 32}
+"""Those that they cover behind an upsampling, by byte format. A few pictures go far beyond 8 there, and cost several
+bits a sample if they are cut."""
 NARROW_REACH = 6
 """Those that bytes cover."""
 
@@ -181,11 +185,11 @@ class _ByteResidual(nn.Module):
 class _WordUp(nn.Module):
     """Twice the sides, as phases that `join` puts together; ReLU included."""
 
-    def __init__(self, layer: nn.Module, norm: nn.BatchNorm2d, unit: Tensor) -> None:
+    def __init__(self, layer: nn.Module, norm: nn.BatchNorm2d, unit: Tensor, reach: int) -> None:
         super().__init__()
         factor, offset = fold_batch_norm(norm)
         self.shuffle = isinstance(layer, ShuffleUp)
-        self.unit = _reach(norm, REACH) / WORD
+        self.unit = _reach(norm, reach) / WORD
         if self.shuffle:
             kernel = layer[0].weight.detach().cpu().double().unflatten(0, (-1, 4)) * factor.view(-1, 1, 1, 1, 1)
             weight = kernel.permute(3, 4, 2, 1, 0).flatten(0, 2).flatten(1)
@@ -264,12 +268,13 @@ class ByteDecoder(nn.Module):
 
     lookup: Tensor
 
-    def __init__(self, network: FsarNetwork, exact: IntegerDecoder) -> None:
+    def __init__(self, network: FsarNetwork, exact: IntegerDecoder, version: int = max(UP_REACH)) -> None:
         """Derive everything from a trained network, by exact or correctly rounded steps only.
 
         Args:
             network: the network.
             exact: the decoder of byte format 1, whose table of the first layer is used.
+            version: the byte format, 2 or 3.
 
         Raises:
             ConfigError: weights that are not finite.
@@ -290,7 +295,7 @@ class ByteDecoder(nn.Module):
         self.ups = nn.ModuleList()
         for layer, norm in pairwise(layers):
             if isinstance(layer, (nn.ConvTranspose2d, ShuffleUp)):
-                self.ups.append(_WordUp(layer, norm, unit))
+                self.ups.append(_WordUp(layer, norm, unit, UP_REACH[version]))
                 unit = self.ups[-1].unit
         self.head = _Head(layers[-1], unit, 0 if self.ups else WORD + 1)
 

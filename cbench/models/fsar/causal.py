@@ -122,13 +122,17 @@ class CausalHead(nn.Module):
 
     def nats(self, params: Tensor, x: Tensor) -> Tensor:
         """-ln P of x (B, 3, H, W) in 0..255; same shape. The outermost values get the tails, as in the coder."""
-        logits, mean, log_scale = self(params, x)
-        value = x.permute(1, 0, 2, 3).reshape(3, 1, -1)
-        # Beyond the outermost values is nothing: their tails count as theirs.
-        above = torch.where(value > 254.5, torch.full_like(value, FAR), value + 0.5)
-        below = torch.where(value < 0.5, torch.full_like(value, -FAR), value - 0.5)
-        rate = torch.exp(-log_scale.clamp(*LOG_SCALE_RANGE))
-        inside = torch.sigmoid((above - mean) * rate) - torch.sigmoid((below - mean) * rate)
-        p = (functional.softmax(logits, 1) * inside).sum(1)
-        nats = -(p * (1 - 256 / 65536) + 1 / 65536).log()
+        nats = mixture_nats(*self(params, x), x.permute(1, 0, 2, 3).reshape(3, -1))
         return nats.view(3, len(x), *x.shape[2:]).permute(1, 0, 2, 3)
+
+
+def mixture_nats(logits: Tensor, mean: Tensor, log_scale: Tensor, value: Tensor) -> Tensor:
+    """-ln P of values (C, N) in 0..255 under mixtures whose parameters are (C, K, N)."""
+    value = value[:, None]
+    # Beyond the outermost values is nothing: their tails count as theirs.
+    above = torch.where(value > 254.5, torch.full_like(value, FAR), value + 0.5)
+    below = torch.where(value < 0.5, torch.full_like(value, -FAR), value - 0.5)
+    rate = torch.exp(-log_scale.clamp(*LOG_SCALE_RANGE))
+    inside = torch.sigmoid((above - mean) * rate) - torch.sigmoid((below - mean) * rate)
+    p = (functional.softmax(logits, 1) * inside).sum(1)
+    return -(p * (1 - 256 / 65536) + 1 / 65536).log()

@@ -78,7 +78,7 @@ class CausalCodec(FsarCodec):
         latent = torch.from_numpy(np.ascontiguousarray(symbols[:, :, rows.of("outer")], np.int64)).to(self._device)
         target = rows.of("target", stride)
         height = min(target.stop, shape[1]) - target.start
-        out = np.empty((len(symbols), height, shape[2], 3, self.config.hidden), np.int16)
+        out = np.empty((len(symbols), height, shape[2], 3, self.config.outputs // 3), np.int16)
         for columns in spans(symbols.shape[3], TILE, self._decoder.halo):
             biases = self._decoder(latent[..., columns.of("outer")]).cpu().numpy()
             place = columns.of("target", stride)

@@ -6,10 +6,9 @@ stores no tables; ours do, so that every machine decodes with the same ones.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,8 +19,8 @@ from torch import Tensor
 from cbench.errors import ConfigError
 from cbench.models.fsar.config import NEIGHBOURS, FsarConfig
 from cbench.models.fsar.network import FsarNetwork
-from cbench.models.fsar.tables import PriorTables, prior_tables
-from cbench.zoo.checkpoints import CONFIG, check_shapes, is_torch_file, load_torch_file, unpack_config
+from cbench.models.fsar.tables import PriorTables, has_tables, prior_tables, reaching
+from cbench.zoo.checkpoints import CONFIG, check_shapes, is_torch_file, load_torch_file, pack_config, unpack_config
 from cbench.zoo.weights import fingerprint, load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -49,12 +48,15 @@ _IGNORED = tuple(
         *("input_ar_model.weight", "input_ar_model.bias", "input_ar_model.mask", "ema_count", "ema_weight"),
     )
 )
-_LATER = ("quantizer", "entropy_temp", "annealed", "convolution", "kernel")
-"""Fields of the config that older files do not have: left out at their usual value, so that fingerprints stay."""
-_TRAINING = ("gs_temp", "relax_temp", "cont_weight", "edge_mass", "detach_context", *_LATER[:3])
+_TRAINING = (
+    *("quantizer", "gs_temp", "relax_temp", "entropy_temp", "annealed"),
+    *("cont_weight", "edge_mass", "detach_context"),
+)
 """Fields of the config that only training looks at."""
 _USUAL_CONTEXT = ("none", "l", "lt", "ctx3")
 """What a checkpoint's context is taken for, by its number of neighbours: it does not say which they are."""
+_STATISTICS = ("num_batches_tracked", "quantizer.count", "quantizer.total")
+"""How the names of tensors end that only training needs; they are not stored with our weights."""
 USUAL_ALPHA = 1.5
 """What a checkpoint's entmax exponent is taken for; the one published as "catreduce1.5" has 1.4 in truth."""
 
@@ -67,7 +69,7 @@ class Weights:
     counts: np.ndarray
     """(L, K) uint32, weights of the symbols of each group; not used by models with a context."""
     tables: PriorTables | None = None
-    """The prior of models with a context."""
+    """The prior of models with a context, unless it has too many for tables."""
     factorized: FactorizedTables | None = None
     """The prior of the entropy bottleneck."""
 
@@ -75,7 +77,7 @@ class Weights:
     def state(self) -> dict[str, np.ndarray]:
         """What a file holds."""
         tensors = self.network.state_dict()
-        state = {name: tensors[name].cpu().numpy() for name in tensors if not name.endswith("num_batches_tracked")}
+        state = {name: tensors[name].cpu().numpy() for name in tensors if not name.endswith(_STATISTICS)}
         if self.tables is not None:
             arrays = (self.tables.weights, self.tables.table_of, self.tables.kept)
             state |= dict(zip(TABLES, arrays, strict=True))
@@ -87,9 +89,10 @@ class Weights:
         if (
             self.tables is not None
             or not self.network.config.has_codes
+            or self.network.config.context
             or _shape(self.network.config) != _shape(config_of(state))
         ):
-            state[CONFIG] = _packed(self.network.config)
+            state[CONFIG] = pack_config(self.network.config)
         return state
 
     def fingerprint(self) -> bytes:
@@ -185,10 +188,12 @@ def config_of(state: Mapping[str, Any]) -> FsarConfig:
     )
 
 
-def _convolution(state: Mapping[str, Any]) -> Literal["none", "masked", "checkerboard"]:
-    """The convolution of the prior, by whether it sees the position below."""
+def _convolution(state: Mapping[str, Any]) -> Literal["none", "masked", "checkerboard", "volume"]:
+    """The convolution of the prior, by its dimensions and by whether it sees the position below."""
     if "prior.mask" not in state:
         return "none"
+    if state["prior.mask"].ndim == 3:
+        return "volume"
     middle = state["prior.mask"].shape[-1] // 2
     return "checkerboard" if state["prior.mask"][middle + 1, middle] else "masked"
 
@@ -197,14 +202,6 @@ def _shape(config: FsarConfig) -> FsarConfig:
     """The config without what only training looks at."""
     usual = FsarConfig()
     return replace(config, **{name: getattr(usual, name) for name in _TRAINING})
-
-
-def _packed(config: FsarConfig) -> np.ndarray:
-    """As `pack_config`, without the fields in `_LATER`."""
-    usual = FsarConfig()
-    fields = asdict(config)
-    kept = {name: fields[name] for name in fields if name not in _LATER or fields[name] != getattr(usual, name)}
-    return np.frombuffer(json.dumps(kept, sort_keys=True).encode(), np.uint8)
 
 
 def load(path: Path, config: FsarConfig | None = None) -> Weights:
@@ -246,8 +243,10 @@ def build(state: Mapping[str, Tensor], config: FsarConfig | None = None, seen: n
     if config.has_codes and config.static_prior:
         tensors.setdefault("prior_logits", torch.zeros(config.groups, config.codes))
     for name in expected:
-        if name.endswith("num_batches_tracked"):
-            tensors.setdefault(name, expected[name])
+        if name.endswith(_STATISTICS):
+            # Averages of a codebook begin at the codebook.
+            start = tensors.get("quantizer.codebook") if name.endswith("total") else None
+            tensors.setdefault(name, expected[name] if start is None else start)
     check_shapes("an FSAR model", expected, tensors)
     counts = state.get(COUNTS, torch.ones(config.groups, config.codes)).numpy().astype(np.uint32)
     if counts.shape != (config.groups, config.codes):
@@ -270,10 +269,13 @@ def _factorized(network: FsarNetwork, state: Mapping[str, Tensor]) -> Factorized
     return stored
 
 
-def _tables(network: FsarNetwork, state: Mapping[str, Tensor], seen: np.ndarray | None) -> PriorTables:
-    """The stored tables, checked by `StateTables` when the codec is built; without, those of the networks."""
+def _tables(network: FsarNetwork, state: Mapping[str, Tensor], seen: np.ndarray | None) -> PriorTables | None:
+    """The stored tables, checked by `StateTables` when the codec is built; without, those of the networks.
+
+    None: there are too many contexts, so that the networks themselves code.
+    """
     if not all(name in state for name in TABLES):
-        return prior_tables(network, seen)
+        return prior_tables(network, seen) if network.config.alpha or has_tables(network.config) else None
     weights, table_of, kept = (state[name].numpy() for name in TABLES)
     if (
         kept.ndim != 1
@@ -282,4 +284,4 @@ def _tables(network: FsarNetwork, state: Mapping[str, Tensor], seen: np.ndarray 
         or (np.diff(kept.astype(int)) <= 0).any()
     ):
         raise ConfigError(f"these weights do not fit an FSAR model: {TABLES[2]}")
-    return PriorTables(weights, table_of, kept, network.config.context)
+    return PriorTables(weights, table_of, kept, reaching(network.config.context, network.config.groups))

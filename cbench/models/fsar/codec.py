@@ -1,17 +1,19 @@
 """The codec: symbols with their prior, then every sub-pixel with the distribution that the decoder network gives it.
 
-Byte formats fsar/v1 and fsar/v2, through the coder in this order:
+Byte formats fsar/v1 to fsar/v3, through the coder in this order:
 
     1 bit          0: as below; 1: H * W * C raw bytes follow (pictures that the model would make larger than that)
     L * h * w      symbols of the latent grid; without a context: group after group, rows top to bottom, table = group;
-                   with one: `CodingIO.states` with the stored tables; with a convolution: see `contexts.ConvLatent`
+                   with one: `CodingIO.states` with the stored tables; otherwise as `latents.latent_of` says
     C * H * W      Gaussians: x - centre of every sample; row and centre from `PixelTables.select` in v1 and
-                   `PixelTables.fine` in v2
-                   causal head: `CodingIO.pixels`, row after row
+                   `PixelTables.fine` in v2 and v3
+                   linear and causal heads: `CodingIO.pixels`
+                   mixtures: `CodingIO.mixture`, in bands of 64 latent rows, colour after colour
 
 h and w are H and W divided by 2^D, rounded up. The decoder network runs in exact integer arithmetic, so the same file
-decodes on every machine, with any number of threads, alone or in a batch: `IntegerDecoder` in v1, `ByteDecoder` in v2.
-Models with a Gaussian that needs nothing but codes are written as v2, all others as v1; v1 is read from all.
+decodes on every machine, with any number of threads, alone or in a batch: `IntegerDecoder` in v1, `ByteDecoder` in v2
+and v3, which differ in how far its numbers reach. Models with a Gaussian that needs nothing but codes are written as
+v3, all others as v1; older formats are read from all.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from cbench.coding import CodingIO, ScriptCodec
 from cbench.coding.container import Header
 from cbench.errors import BitstreamError, UnsupportedInputError
 from cbench.models.fsar import checkpoint
-from cbench.models.fsar.byte_decoder import ByteDecoder
+from cbench.models.fsar.byte_decoder import UP_REACH, ByteDecoder
 from cbench.models.fsar.integer import IntegerDecoder, to_numpy
 from cbench.models.fsar.latents import latent_of
 from cbench.models.fsar.network import Encoder, Residual
@@ -50,7 +52,7 @@ TILE = 64
 ENCODER_POSITIONS = 16384
 """Latent positions that the encoder handles in one batch."""
 DECODER_PIXELS = {False: 2048, True: 16384}
-"""Pixels that the decoders of v1 and v2 handle in one batch: activations should stay in the second-level cache."""
+"""Pixels that the decoders of v1 and the others take at once: activations should stay in the second-level cache."""
 LOG2 = np.log2(np.arange(256, dtype=np.float32) + 1)
 GREY_CHANNEL = 1
 """A grey picture is shown to the network as R = G = B and coded with the parameters of green."""
@@ -61,8 +63,8 @@ class _Plan:
     """What is known of one picture on the way through the script."""
 
     shape: tuple[int, int, int]
-    fine: bool = False
-    """Whether the byte format is v2."""
+    version: int = 1
+    """The byte format."""
     symbols: np.ndarray | None = None
     """(L, h, w) int64 categories; None: not known yet, or the picture is coded raw."""
     parameters: Any = None
@@ -90,9 +92,12 @@ class FsarCodec(ScriptCodec):
         self._quantizer = weights.network.quantizer.to(self._device)
         self._decoder = IntegerDecoder(weights.network).to(self._device)
         self._fine_decoder: ByteDecoder | None = None
+        self._older: dict[int, ByteDecoder] = {}
         if self.config.has_codes and self.config.pixels == "gaussian":
+            self._network = weights.network
             self._fine_decoder = ByteDecoder(weights.network, self._decoder).to(self._device)
-        self.format = 1 if self._fine_decoder is None else 2
+        self._tile = TILE // 2 if self.config.levels else TILE
+        self.format = 1 if self._fine_decoder is None else max(UP_REACH)
         self._latent = latent_of(weights)
         self._prepare(weights)
 
@@ -115,7 +120,7 @@ class FsarCodec(ScriptCodec):
     ) -> list[np.ndarray]:
         """See `ScriptCodec.script_many`; the networks run on batches of pictures of equal size."""
         with running(self.threads):
-            plans = [_Plan(head.shape, head.format > 1) for head in heads]
+            plans = [_Plan(head.shape, head.format) for head in heads]
             given = [(plan, x) for plan, x in zip(plans, xs, strict=True) if x is not None]
             self._analyse(given)
             self._predict([plan for plan, _ in given])
@@ -168,10 +173,10 @@ class FsarCodec(ScriptCodec):
         rest = ((0, 0), (0, 0), (0, h * stride - x.shape[2]), (0, w * stride - x.shape[3]))
         picture = torch.from_numpy(np.pad(x, rest, mode="edge")).to(self._device).float().div_(255)
         picture = picture.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        out = np.empty((len(x), self.config.planes, h, w), np.int64)
-        for rows, columns in tiles(h, w, TILE, self._encoder_margin):
+        out, finer = np.empty((len(x), self.config.planes, h, w), np.int64), 1 << self.config.levels
+        for rows, columns in tiles(h, w, self._tile, self._encoder_margin):
             z = self._encoder(picture[:, :, rows.of("outer", stride), columns.of("outer", stride)])
-            z = z[:, :, rows.of("inner"), columns.of("inner")]
+            z = z[:, :, rows.of("inner", finer), columns.of("inner", finer)]
             out[:, :, rows.of("target"), columns.of("target")] = symbols_of(self._quantizer, z)
         return out
 
@@ -183,7 +188,7 @@ class FsarCodec(ScriptCodec):
         """Symbols -> parameters of the pixels' distributions, exactly."""
         if not plans:
             return
-        positions = DECODER_PIXELS[plans[0].fine] // self.config.stride**2
+        positions = DECODER_PIXELS[plans[0].version > 1] // self.config.stride**2
         for batch in self._batches(plans, lambda plan: plan.shape, positions):
             found = self._parameters(np.stack([plan.symbols for plan in batch]), batch[0])
             for plan, own in zip(batch, found, strict=True):
@@ -191,10 +196,10 @@ class FsarCodec(ScriptCodec):
 
     def _parameters(self, symbols: np.ndarray, plan: _Plan) -> Iterable[Any]:
         """Symbols (B, L, h, w) of pictures with the shape of that plan -> what each needs to code its pixels."""
-        return zip(*self._rows(symbols, plan.shape, fine=plan.fine), strict=True)
+        return zip(*self._rows(symbols, plan.shape, plan.version), strict=True)
 
     def _rows(
-        self, symbols: np.ndarray, shape: tuple[int, int, int], *, fine: bool = False
+        self, symbols: np.ndarray, shape: tuple[int, int, int], version: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """Symbols (B, L, h, w) -> what `_chosen` gives, each (B, C, H, W) for pictures of that (C, H, W)."""
         stride = self.config.stride
@@ -202,13 +207,13 @@ class FsarCodec(ScriptCodec):
         latent = torch.from_numpy(np.ascontiguousarray(symbols, np.int64)).to(self._device)
         found: list[np.ndarray] = []
         chosen = slice(None) if channels == 3 else slice(GREY_CHANNEL, GREY_CHANNEL + 1)
-        for rows, columns in tiles(*symbols.shape[2:], TILE, self._decoder.halo):
+        for rows, columns in tiles(*symbols.shape[2:], self._tile, self._decoder.halo):
             outer = latent[:, :, rows.of("outer"), columns.of("outer")]
             where = (slice(None), chosen, rows.of("inner", stride), columns.of("inner", stride))
             top, left = rows.of("target", stride), columns.of("target", stride)
             bottom, right = min(top.stop, height) - top.start, min(left.stop, width) - left.start
-            if fine:
-                places = self._fine_decoder(outer).cpu().numpy()[where]
+            if version > 1:
+                places = self._byte_decoder(version)(outer).cpu().numpy()[where]
                 own = tuple(table.take(places) for table in self._pixels.fine)
             else:
                 mean, level = to_numpy(*self._decoder(outer))
@@ -217,6 +222,14 @@ class FsarCodec(ScriptCodec):
             for whole, part in zip(found, own, strict=True):
                 whole[:, :, top, left] = part[:, :, :bottom, :right]
         return found[0], found[1]
+
+    def _byte_decoder(self, version: int) -> ByteDecoder:
+        """That of a byte format above 1; older ones are made when a file asks for them."""
+        if version == max(UP_REACH):
+            return self._fine_decoder
+        if version not in self._older:
+            self._older[version] = ByteDecoder(self._network, self._decoder, version).to(self._device)
+        return self._older[version]
 
     def _chosen(self, mean: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Row and centre of each sub-pixel."""
@@ -288,6 +301,10 @@ def open_codec(name: str, weights: checkpoint.Weights, device: str = "cpu", thre
         from cbench.models.fsar.linear_codec import LinearCodec
 
         return LinearCodec(name, weights, device, threads)
+    if weights.network.config.pixels in ("mixture", "mixture-colour"):
+        from cbench.models.fsar.mixture_codec import MixtureCodec
+
+        return MixtureCodec(name, weights, device, threads)
     if weights.network.config.quantizer == "vae":
         from cbench.models.fsar.bits_back import BitsBackCodec
 

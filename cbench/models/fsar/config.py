@@ -7,6 +7,7 @@ from typing import Literal
 
 from cbench.coding.states import Offset
 from cbench.errors import ConfigError
+from cbench.zoo.checkpoints import later
 
 NEIGHBOURS: dict[str, tuple[Offset, ...]] = {
     "none": (),
@@ -17,9 +18,12 @@ NEIGHBOURS: dict[str, tuple[Offset, ...]] = {
     "c2": ((-1, 0, 0), (-2, 0, 0)),
     "cl": ((-1, 0, 0), (0, 0, -1)),
     "clt": ((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
+    "c2lt": ((-1, 0, 0), (-2, 0, 0), (0, -1, 0), (0, 0, -1)),
     "ctx3": ((0, -1, 0), (0, 0, -1), (0, -1, -1)),
 }
 """The paper's contexts: (group, row, column) of each neighbour. "l" is the row above, in spite of its name."""
+MCQUIC_LEVELS = 3
+"""Levels of the quantiser "mcquic"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +44,31 @@ class FsarConfig:
     """L: the channels of z are split in this many groups, each with its own codebook ("c2" = 2)."""
     codes: int = 256
     """K: vectors of a codebook."""
-    quantizer: Literal["sthq", "nosth", "sqvae", "vqvae", "softvqvae", "bottleneck", "vae"] = "sthq"
-    """What becomes of z: nearest codes, for which training sees what `quantizers` says, or no codes (the last two; see
-    `continuous`)."""
+    quantizer: Literal[
+        "sthq", "nosth", "sqvae", "em", "vqvae", "softvqvae", "vqvae-ema", "mcquic", "bottleneck", "vae"
+    ] = later("sthq")
+    """What becomes of z: nearest codes, for which training sees what `quantizers` and `vqvae` say; codes on several
+    levels (`mcquic`); or no codes (the last two; see `continuous`)."""
     gs_temp: float = 0.5
     """Temperature of the Gumbel-softmax whose gradient the hard code gets (STHQ)."""
     relax_temp: float = 1.0
     """Temperature of the posterior over the codes."""
-    entropy_temp: float = 0.0
+    entropy_temp: float = later(0.0)
     """Weight of the posterior's entropy, which is taken off the loss; 0: the loss is the symbols' code length."""
-    annealed: Literal["none", "gs_temp", "relax_temp", "entropy_temp"] = "none"
-    """Which of the three falls while training (`FsarTraining.halvings`)."""
+    annealed: Literal["none", "gs_temp", "relax_temp", "entropy_temp", "gap"] = later("none")
+    """Which of the three falls while training (`FsarTraining.halvings`); "gap": the weight of the pixels that the
+    decoder makes of mean code vectors, in favour of those that it makes of hard codes ("softvqvae" only)."""
     cont_weight: float = 1.0
     """Weight of |f - q|^2 / 2, the loss that ties encoder and codebook."""
     edge_mass: bool = False
     """Train with the Gaussian's tails in the values 0 and 255, as the coder's tables have it (original: off)."""
     context: tuple[Offset, ...] = ()
     """Neighbours that a symbol's distribution depends on (FSAR), as (group, row, column); none: a static prior."""
-    convolution: Literal["none", "masked", "checkerboard"] = "none"
+    convolution: Literal["none", "masked", "checkerboard", "volume"] = later("none")
     """The context models that FSAR is compared with, in place of `context`: a convolution over the latent grid that
-    sees the positions before ("masked"), or the odd ones ("checkerboard": those are coded first, without context)."""
-    kernel: int = 3
+    sees the positions before ("masked"), or the odd ones ("checkerboard": those are coded first, without context), or
+    over groups, rows and columns ("volume": all of the groups before, and the positions before in its own)."""
+    kernel: int = later(3)
     """Side of that convolution."""
     shared_mlp: bool = False
     """One network for the priors of all groups instead of one each."""
@@ -70,13 +78,13 @@ class FsarConfig:
     """Stop the gradient from the prior into the neighbours' code vectors ("arid")."""
     alpha: float | None = None
     """Entmax exponent of the learned mask over the categories ("catreduce"); None: all K are used."""
-    pixels: Literal["gaussian", "linear", "causal"] = "gaussian"
+    pixels: Literal["gaussian", "linear", "mixture", "mixture-colour", "causal"] = "gaussian"
     """What codes the pixels: the paper's Gaussians, those with means that move with decoded neighbours (`LinearHead`,
-    the paper's `Coder-ar`), or our `CausalHead`."""
+    the paper's `Coder-ar`), mixtures that see no pixels or the colours before (`MixtureHead`), or our `CausalHead`."""
     hidden: int = 32
     """Units in each of the two hidden layers of the causal head, for each colour."""
     mixtures: int = 3
-    """Logistic distributions that the causal head mixes."""
+    """Logistic distributions that the causal head and mixtures mix."""
 
     def __post_init__(self) -> None:
         """Check the fields that depend on each other."""
@@ -84,28 +92,40 @@ class FsarConfig:
             raise ConfigError(f"channels (={self.channels}) must be a multiple of groups (={self.groups})")
         if self.downsamples < 0 or self.residuals < 0 or self.codes < 2:
             raise ConfigError("an FSAR model needs downsamples >= 0, residuals >= 0 and codes >= 2")
-        if len(self.context) > 3 or any(max(offset) > 0 or not any(offset) for offset in self.context):
-            raise ConfigError(f"context (={self.context}) must be at most 3 neighbours that are coded before")
+        if len(self.context) > 4 or any(max(offset) > 0 or not any(offset) for offset in self.context):
+            raise ConfigError(f"context (={self.context}) must be at most 4 neighbours that are coded before")
         if self.alpha is not None and not 1 < self.alpha <= 2:
             raise ConfigError(f"alpha (={self.alpha}) must lie in (1, 2], or be None")
         if self.convolution != "none" and (self.context or self.alpha is not None or self.kernel not in (3, 5)):
             raise ConfigError("a convolution as context has kernel 3 or 5 and goes with neither `context` nor `alpha`")
-        simple = self.pixels == "gaussian" and self.static_prior and self.alpha is None and not self.channels % 2
+        plain = not self.context and self.convolution == "none" and self.alpha is None
+        simple = self.pixels == "gaussian" and plain and not self.channels % 2
         if not self.has_codes and not simple:
             raise ConfigError(f"quantizer={self.quantizer!r} goes with Gaussians and with neither context nor `alpha`")
+        if self.annealed == "gap" and self.quantizer != "softvqvae":
+            raise ConfigError('annealed="gap" goes with quantizer="softvqvae"')
+        if self.quantizer == "mcquic" and (self.codes % 4 ** (MCQUIC_LEVELS - 1) or self.codes < 32):
+            raise ConfigError(f"codes (={self.codes}) of the finest level must be a multiple of 16, and at least 32")
         if self.hidden % 8 or not 8 <= self.hidden <= 256 or not 1 <= self.mixtures <= 8:
             raise ConfigError("a causal head needs 8 to 256 hidden units, a multiple of 8, and 1 to 8 mixtures")
 
     @property
     def has_codes(self) -> bool:
-        """Whether the latents are vectors of codebooks."""
-        return self.quantizer not in ("bottleneck", "vae")
+        """Whether the latents are vectors of codebooks, one of each for every position of z."""
+        return self.quantizer not in ("mcquic", "bottleneck", "vae")
+
+    @property
+    def levels(self) -> int:
+        """How often the sides of z halve before there are symbols."""
+        return MCQUIC_LEVELS if self.quantizer == "mcquic" else 0
 
     @property
     def planes(self) -> int:
         """Symbols at a position of the latent grid."""
         if self.has_codes:
             return self.groups
+        if self.quantizer == "mcquic":
+            return self.groups * sum(4**level for level in range(MCQUIC_LEVELS))
         return self.channels if self.quantizer == "bottleneck" else self.channels // 2
 
     @property
@@ -116,7 +136,7 @@ class FsarConfig:
     @property
     def static_prior(self) -> bool:
         """Whether some symbols, or all, have a distribution that depends on their group only."""
-        return not self.context and self.convolution != "masked"
+        return not self.context and self.convolution in ("none", "checkerboard")
 
     @property
     def embedding(self) -> int:
@@ -126,12 +146,13 @@ class FsarConfig:
     @property
     def stride(self) -> int:
         """Pictures are padded to multiples of this side length."""
-        return 2**self.downsamples
+        return 2 ** (self.downsamples + self.levels)
 
     @property
     def outputs(self) -> int:
         """Numbers that the decoder gives for a pixel."""
-        return 3 * self.hidden if self.pixels == "causal" else 6
+        each = {"causal": self.hidden, "mixture": 3 * self.mixtures, "mixture-colour": 3 * self.mixtures + 2}
+        return 3 * each.get(self.pixels, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +176,11 @@ class FsarTraining:
     """Bits a symbol that contexts may lose by sharing a row of the prior's tables with similar ones; see
     `tables.merged`."""
     halvings: float = 5.0
-    """How often the temperature that `FsarConfig.annealed` names halves (the paper: every 200 of 1,000 epochs)."""
+    """How often what `FsarConfig.annealed` names halves in all the steps (the paper: every 200 of 1,000 epochs)."""
+    anneal_from: float = 0.0
+    """Share of the steps after which that begins."""
+    recolour: bool = False
+    """Change gamma and white point of the pictures at random; see `recolour`."""
     channels_last: bool = True
     """Memory layout; changes the speed only."""
 
@@ -200,6 +225,11 @@ def v2dvq_c2_maskconv() -> FsarConfig:
     return replace(v2dvq_c2(), convolution="masked")
 
 
+def v2dvq_c2_maskconv3d() -> FsarConfig:
+    """The convolution over groups as well, `maskconv3d3x3x3`; of no experiment."""
+    return replace(v2dvq_c2(), convolution="volume")
+
+
 def v2dvq_c2_checkerboard() -> FsarConfig:
     """`V2DVQ-c2-checkerboard3x3`: two passes, the second of which sees what the first has coded."""
     return replace(v2dvq_c2(), convolution="checkerboard")
@@ -225,14 +255,39 @@ def vqvae_c2() -> FsarConfig:
     return replace(v2dvq_c2(), quantizer="vqvae")
 
 
+def vqvae_ema_c2() -> FsarConfig:
+    """`vqvae-ema-c2`: VQ-VAE whose codebook follows moving averages."""
+    return replace(v2dvq_c2(), quantizer="vqvae-ema")
+
+
+def v2dvq_em_c2() -> FsarConfig:
+    """`V2DVQ-EM`: at every other step codes are drawn from the posterior, and the encoder is at rest."""
+    return replace(v2dvq_c2(), quantizer="em")
+
+
 def softvqvae_c2() -> FsarConfig:
-    """`softvqvae-c2`: VQ-VAE that is trained with mean code vectors under a softmax of falling temperature."""
-    return replace(v2dvq_c2(), quantizer="softvqvae", annealed="relax_temp")
+    """`softvqvae-c2`: VQ-VAE that is trained with mean code vectors under a softmax."""
+    return replace(v2dvq_c2(), quantizer="softvqvae")
+
+
+def softtohardvq_c2() -> FsarConfig:
+    """`softtohardvq`: the temperature of that softmax falls, so that the means become hard codes."""
+    return replace(softvqvae_c2(), annealed="relax_temp")
+
+
+def softvq_gapcontrol_c2() -> FsarConfig:
+    """`softvq-gapcontrol`: pixels from hard codes take over the loss (original: from half of the steps on)."""
+    return replace(softvqvae_c2(), annealed="gap")
 
 
 def sqvae_c2() -> FsarConfig:
     """`sqvae-c2`: SQ-VAE with a learned variance; the temperature of its samples falls from 1."""
     return replace(v2dvq_c2(), quantizer="sqvae", gs_temp=1.0, entropy_temp=1.0, annealed="gs_temp")
+
+
+def mcquic() -> FsarConfig:
+    """`mcquic`: three levels, each with two codebooks, of 8192, 2048 and 512 codes."""
+    return replace(v2dvq_c2(), quantizer="mcquic", codes=8192)
 
 
 def entropy_bottleneck() -> FsarConfig:

@@ -10,32 +10,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Context, Decimal
-from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cbench.coding import CodingIO, CountIO, Tables
+from cbench.coding import Tables
 from cbench.models.fsar.config import FsarConfig
-from cbench.nn.exact import ExactProduct, Grid, snap
+from cbench.models.fsar.grids import (
+    CODE_GRID,
+    LOGIT_BITS,
+    LOGIT_GRID,
+    GridLatent,
+    Where,
+    slanted,
+    tables_of,
+)
+from cbench.nn.exact import ExactProduct, snap
 
-LOGIT_BITS = 10
-"""Fraction bits of the integer logits, which are in octaves."""
-WEIGHT_BITS = 24
-"""The likeliest symbol has the weight 2^24."""
-CODE_GRID = Grid(16, -(1 << 24), 1 << 24)
-LOGIT_GRID = Grid(LOGIT_BITS, -(1 << 20), 1 << 20)
+OCTAVES = 1.4426950408889634
+"""In a nat: 1 / ln 2, written out because logarithms depend on the machine."""
+
+
+def causal_taps(kernel: int) -> np.ndarray:
+    """(k, k) bool: which neighbours are coded before the position in the middle."""
+    y, x = np.indices((kernel, kernel)) - kernel // 2
+    return (y < 0) | ((y == 0) & (x < 0))
 
 
 def seen_taps(config: FsarConfig) -> np.ndarray:
-    """(k, k) bool: which neighbours the convolution sees; the middle is the position itself."""
-    reach = config.kernel // 2
-    y, x = np.indices((config.kernel, config.kernel)) - reach
+    """(k, k) bool: which neighbours the convolution sees."""
     if config.convolution == "checkerboard":
-        return (y + x) % 2 == 1
-    return (y < 0) | ((y == 0) & (x < 0))
+        return (np.indices((config.kernel, config.kernel)) - config.kernel // 2).sum(0) % 2 == 1
+    return causal_taps(config.kernel)
 
 
 class ConvPrior(nn.Module):
@@ -78,88 +85,68 @@ class ConvTables:
     """(L * K,) int32."""
 
 
-def conv_tables(prior: ConvPrior, codebook: Tensor) -> ConvTables:
-    """Multiply every tap's weights with every code vector of codebook (L, K, E), exactly.
+def conv_tables(conv: nn.Conv2d, mask: Tensor, codebook: Tensor) -> ConvTables:
+    """Multiply every tap's weights with every code vector, exactly.
+
+    Args:
+        conv: L * E channels -> L * K channels.
+        mask: (k, k), not 0 where the convolution sees something.
+        codebook: (L, K, E).
 
     Raises:
         ConfigError: weights that are not finite or too large.
     """
-    octaves = 1 / np.log(2)
-    codebook = (codebook.detach().cpu().double() * 2.0**CODE_GRID.bits).round().clamp(CODE_GRID.low, CODE_GRID.high)
-    weight = prior.conv.weight.detach().cpu().double() * octaves
-    groups, codes, embedding = codebook.shape
-    places = np.argwhere(seen_taps(prior.config))
-    lookup = np.zeros((len(places), groups, codes + 1, len(weight)), np.int32)
-    for tap, (row, column) in enumerate(places):
-        for group in range(groups):
-            part = weight[:, group * embedding : (group + 1) * embedding, row, column].T
-            product = ExactProduct(part, None, CODE_GRID)
-            lookup[tap, group, :codes] = snap(product(codebook[group]), product.bits - LOGIT_BITS, LOGIT_GRID).numpy()
-    bias = prior.conv.bias.detach().cpu().double() * (octaves * 2.0**LOGIT_BITS)
-    bias = bias.round().clamp(LOGIT_GRID.low, LOGIT_GRID.high).numpy().astype(np.int32)
-    return ConvTables(places - prior.config.kernel // 2, lookup, bias)
+    vectors, weight = integers(codebook), conv.weight.detach().cpu().double() * OCTAVES
+    places, embedding = np.argwhere(mask.cpu().numpy() != 0), codebook.shape[2]
+    lookup = [
+        [added(weight[:, g * embedding : (g + 1) * embedding, y, x].T, own) for g, own in enumerate(vectors)]
+        for y, x in places
+    ]
+    return ConvTables(places - len(mask) // 2, np.array(lookup), logits_of(conv.bias))
 
 
-@cache
-def _fractions() -> np.ndarray:
-    """2^-(i / 2^LOGIT_BITS) in units of 2^-WEIGHT_BITS for i = 0, 1, ...; `decimal` gives the same digits anywhere."""
-    context, steps = Context(prec=30), 1 << LOGIT_BITS
-    powers = (context.power(2, context.divide(Decimal(-i), steps)) for i in range(steps))
-    return np.array([int(context.to_integral_value(p * (1 << WEIGHT_BITS))) for p in powers], np.uint32)
+def integers(codebook: Tensor) -> Tensor:
+    """Code vectors on the code grid."""
+    vectors = codebook.detach().cpu().double() * 2.0**CODE_GRID.bits
+    return vectors.round().clamp(CODE_GRID.low, CODE_GRID.high)
 
 
-def weights_of(logits: np.ndarray) -> np.ndarray:
-    """Integer logits (N, K) -> weights (N, K) uint32 for the coder's table rule."""
-    below = logits.max(-1, keepdims=True) - logits
-    return _fractions()[below & ((1 << LOGIT_BITS) - 1)] >> np.minimum(below >> LOGIT_BITS, 31).astype(np.uint32)
+def logits_of(bias: Tensor) -> np.ndarray:
+    """A bias in nats as integer logits, int32."""
+    octaves = bias.detach().cpu().double() * (OCTAVES * 2.0**LOGIT_BITS)
+    return octaves.round().clamp(LOGIT_GRID.low, LOGIT_GRID.high).numpy().astype(np.int32)
 
 
-class ConvLatent:
+def added(weight: Tensor, vectors: Tensor) -> np.ndarray:
+    """What each code adds to the logits: weight (E, O) in octaves, integer vectors (K, E) -> (K + 1, O) int32.
+
+    The last row stands for a code outside the picture, which adds nothing.
+    """
+    product = ExactProduct(weight, None, CODE_GRID)
+    rows = snap(product(vectors), product.bits - LOGIT_BITS, LOGIT_GRID)
+    return nn.functional.pad(rows, (0, 0, 0, 1)).numpy().astype(np.int32)
+
+
+class ConvLatent(GridLatent):
     """Symbols whose tables a convolution over the symbols around them gives."""
 
     def __init__(self, tables: ConvTables, start: Tables | None) -> None:
         """`start`: tables of the groups for the odd positions of a checkerboard; None: a masked convolution."""
+        super().__init__(int(-tables.taps.min()), tables.lookup.shape[2] - 1)
         self._tables, self._start = tables, start
-        self._reach = int(-tables.taps.min())
-        self._outside = tables.lookup.shape[2] - 1
         self._groups = tables.lookup.shape[1]
 
-    def code(self, io: CodingIO, symbols: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
-        """Symbols (L, h, w), through the coder."""
-        groups, height, width = shape
-        reach = self._reach
-        states = np.full((groups, height + 2 * reach, width + 2 * reach), self._outside, np.int64)
-        out = states[:, reach : reach + height, reach : reach + width]
-        for rows, columns, tables, table in self._steps(states, height, width):
-            given = None if symbols is None else symbols[:, rows, columns]
-            out[:, rows, columns] = io.code(tables, table, given)
-        return np.ascontiguousarray(out)
-
-    def bits(self, symbols: np.ndarray) -> float:
-        """Their code length."""
-        io = CountIO()
-        self.code(io, symbols, symbols.shape)
-        return io.total
-
-    def _steps(
-        self, states: np.ndarray, height: int, width: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, Tables, np.ndarray]]:
-        """Positions that are coded together, and their tables with the number of each symbol's, (L, n)."""
-        y, x = np.indices((height, width)).reshape(2, -1)
-        group = np.arange(self._groups)[:, None]
+    def _steps(self, states: np.ndarray, height: int, width: int) -> Iterator[tuple[Where, Tables, np.ndarray]]:
+        every, group = slice(None), np.arange(self._groups)[:, None]
+        lines = slanted(height, width, self._reach + 1)
         if self._start is not None:
-            odd = (y + x) % 2 == 1
-            yield y[odd], x[odd], self._start, np.broadcast_to(group, (self._groups, np.count_nonzero(odd)))
-            lines = [~odd]
-        else:
-            slanted = (self._reach + 1) * y + x
-            order = np.argsort(slanted, kind="stable")
-            lines = np.split(order, np.flatnonzero(np.diff(slanted[order])) + 1)
-        for line in lines:
-            rows, columns = y[line], x[line]
-            logits = self._logits(states, rows, columns)
+            odd = np.indices((height, width)).sum(0) % 2 == 1
+            rows, columns = odd.nonzero()
+            yield (every, rows, columns), self._start, np.broadcast_to(group, (self._groups, len(rows)))
+            lines = iter([(~odd).nonzero()])
+        for rows, columns in lines:
             number = group * len(rows) + np.arange(len(rows))
-            yield rows, columns, Tables.from_weights(weights_of(logits)), number
+            yield (every, rows, columns), tables_of(self._logits(states, rows, columns)), number
 
     def _logits(self, states: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """(L * n, K) integer logits at n positions, group after group."""

@@ -1,79 +1,41 @@
 """The data-space models ("dsar"): FSAR without an autoencoder, on the pixels themselves.
 
-The distribution of a sub-pixel is a network's output for the values of one to three decoded neighbours (one-hot, with
-one more state for "outside"); evaluated for every combination, it becomes tables. Byte format fsar/v1 of these models:
-one bit as in `codec`, then the C * H * W samples through `CodingIO.states`. Grey pictures are coded as red ones.
+The distribution of a sub-pixel is a network's output for the values of one to three decoded neighbours (with one more
+state for "outside"); evaluated for every combination, it becomes tables. Byte format fsar/v1 of these models: one bit
+as in `codec`, then the C * H * W samples through `CodingIO.states`. Those with a convolution have `contexts.ConvLatent`
+in its place: the same sums of table rows as over latents, all colours of a position with one step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from cbench.coding import CodingIO, ScriptCodec, StateTables
 from cbench.coding.container import Header
-from cbench.coding.states import Offset
 from cbench.errors import ConfigError, UnsupportedInputError
+from cbench.models.fsar.contexts import ConvLatent, ConvTables, conv_tables
 from cbench.models.fsar.dsar_config import DsarConfig
+from cbench.models.fsar.dsar_networks import COLOURS, DsarNetwork, MaskedNetwork, StateNetwork, build_network
+from cbench.models.fsar.latents import Latent
 from cbench.models.fsar.tables import PriorTables, context_tables
 from cbench.zoo.checkpoints import CONFIG, check_shapes, pack_config, unpack_config
 from cbench.zoo.weights import fingerprint, load_weights, save_weights, shipped
 
-COLOURS = 3
 TABLES = ("tables.weights", "tables.table_of")
 """Keys of the integer tables in a weights file, beside the network's own keys."""
-
-
-class DsarNetwork(nn.Module):
-    """A small network for each colour."""
-
-    def __init__(self, config: DsarConfig) -> None:
-        super().__init__()
-        self.config = config
-        inputs = len(config.context) * (config.values + 1)
-        hidden = config.expansion * inputs, config.expansion * config.values
-        self.first = nn.ModuleList(nn.Linear(inputs, hidden[0]) for _ in range(COLOURS))
-        self.rest = nn.ModuleList(
-            nn.Sequential(nn.LeakyReLU(), nn.Linear(*hidden), nn.LeakyReLU(), nn.Linear(hidden[1], config.values))
-            for _ in range(COLOURS)
-        )
-        self.prior_logits = nn.Parameter(torch.zeros(COLOURS, config.values))
-
-    def log_probabilities(self, colour: int, states: Tensor) -> Tensor:
-        """Neighbours' states (N, W), 0 = outside, else value + 1 -> (N, values)."""
-        layer, step = self.first[colour], self.config.values + 1
-        place = states + step * torch.arange(states.shape[1], device=states.device)
-        inner = functional.embedding(place, layer.weight.T).sum(1) + layer.bias  # of one-hot vectors
-        return functional.log_softmax(self.rest[colour](inner) + self.prior_logits[colour], -1)
-
-    def nats(self, x: Tensor, every: int = 1) -> Tensor:
-        """-ln P a sub-pixel of pictures x (B, 3, H, W) of integers; `every`: look at so many positions less."""
-        states = torch.stack([_states(x, offset) for offset in self.config.context], -1)
-        total = 0.0
-        for colour in range(COLOURS):
-            own, around = x[:, colour].reshape(-1).long(), states[:, colour].flatten(0, 2)
-            if every > 1:
-                chosen = torch.randperm(len(own), device=x.device)[: max(1, len(own) // every)]
-                own, around = own[chosen], around[chosen]
-            total = total + functional.nll_loss(self.log_probabilities(colour, around), own)
-        return total / COLOURS
-
-
-def _states(x: Tensor, offset: Offset) -> Tensor:
-    """The state of each sample's neighbour, (B, 3, H, W) int64."""
-    dc, dy, dx = offset
-    c, h, w = x.shape[1:]
-    return functional.pad(x.long() + 1, (-dx, 0, -dy, 0, -dc, 0))[:, :c, :h, :w]
+GREY_CHANNEL = 1
+"""To a convolution a grey picture is R = G = B, coded as green; tables code it as red."""
 
 
 @torch.no_grad()
-def pixel_states(network: DsarNetwork, seen: np.ndarray | None = None) -> PriorTables:
+def pixel_states(network: StateNetwork, seen: np.ndarray | None = None) -> PriorTables:
     """The network as integer tables; `seen`: training pictures (B, 3, H, W), see `tables.context_tables`."""
 
     def evaluate(colour: int, states: np.ndarray) -> Tensor:
@@ -88,13 +50,15 @@ class DsarWeights:
     """A network and its tables."""
 
     network: DsarNetwork
-    tables: PriorTables
+    tables: PriorTables | None
+    """None: a convolution, whose tables are made when the codec is."""
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """What a file holds."""
         state = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
-        state |= dict(zip(TABLES, (self.tables.weights, self.tables.table_of), strict=True))
+        if self.tables is not None:
+            state |= dict(zip(TABLES, (self.tables.weights, self.tables.table_of), strict=True))
         return state | {CONFIG: pack_config(self.network.config)}
 
 
@@ -111,19 +75,47 @@ def load(path: Path) -> DsarWeights:
         ConfigError: it is no weights file of a data-space model.
     """
     state, _ = load_weights(path)
-    network = DsarNetwork(unpack_config(state, DsarConfig))
+    model = build_network(unpack_config(state, DsarConfig))
     tensors = {name: torch.from_numpy(state[name].copy()) for name in state if name not in (CONFIG, *TABLES)}
-    check_shapes("a data-space FSAR model", network.state_dict(), tensors)
+    check_shapes("a data-space FSAR model", model.state_dict(), tensors)
+    model.load_state_dict(tensors)
+    model.eval().requires_grad_(False)
+    if isinstance(model, MaskedNetwork):
+        return DsarWeights(model, None)
     if not all(name in state for name in TABLES):
         raise ConfigError(f"these weights do not fit a data-space FSAR model: {TABLES[0]}")
-    network.load_state_dict(tensors)
-    network.eval().requires_grad_(False)
-    kept = np.arange(network.config.values, dtype=np.uint16)
-    return DsarWeights(network, PriorTables(*(state[name] for name in TABLES), kept, network.config.context))
+    kept = np.arange(model.config.values, dtype=np.uint16)
+    return DsarWeights(model, PriorTables(*(state[name] for name in TABLES), kept, model.config.context))
+
+
+class _Neighbours:
+    """Pixels whose tables their neighbours select."""
+
+    def __init__(self, tables: PriorTables, colours: int) -> None:
+        self._tables = StateTables(tables.weights, tables.table_of[:colours], tables.context)
+
+    def code(self, io: CodingIO, x: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
+        """See `latents.Latent.code`."""
+        return io.states(self._tables, None if x is None else x[None], (1, *shape))[0]
+
+    def bits(self, x: np.ndarray) -> float:
+        """See `latents.Latent.bits`."""
+        return self._tables.bits(x[None])
+
+
+def convolution(network: MaskedNetwork) -> dict[int, Latent]:
+    """What codes colour pictures (3) and grey ones (1), whose three equal colours add up."""
+    values = network.config.values
+    conv = deepcopy(network.conv)
+    conv.bias += network.prior_logits.flatten()
+    colour = conv_tables(conv, network.mask, torch.eye(values).expand(COLOURS, -1, -1))
+    green = slice(GREY_CHANNEL * values, (GREY_CHANNEL + 1) * values)
+    grey = ConvTables(colour.taps, colour.lookup[..., green].sum(1, keepdims=True, dtype=np.int32), colour.bias[green])
+    return {3: ConvLatent(colour, None), 1: ConvLatent(grey, None)}
 
 
 class DsarCodec(ScriptCodec):
-    """Lossless codec for 8-bit RGB and grey pictures of any size; coding is table look-ups only."""
+    """Lossless codec for 8-bit RGB and grey pictures of any size; coding is table look-ups, or sums of them."""
 
     max_error = 0
     format = 1
@@ -133,23 +125,25 @@ class DsarCodec(ScriptCodec):
         self.name = name
         self.fingerprint = fingerprint(weights.state)
         self.values = weights.network.config.values
-        rows, table_of, context = weights.tables.weights, weights.tables.table_of, weights.tables.context
-        self._tables = {3: StateTables(rows, table_of, context), 1: StateTables(rows, table_of[:1], context)}
+        if weights.tables is None:
+            self._pixels = convolution(weights.network)
+        else:
+            self._pixels = {colours: _Neighbours(weights.tables, colours) for colours in (3, 1)}
 
     def check_input(self, array: np.ndarray) -> None:
         """Only 8-bit pictures of one or three channels, and no values that the model does not know."""
-        if array.dtype != np.uint8 or array.shape[0] not in self._tables:
+        if array.dtype != np.uint8 or array.shape[0] not in self._pixels:
             raise UnsupportedInputError(f"{self.name} codes 8-bit pictures, grey or RGB")
         if array.size and array.max() >= self.values:
             raise UnsupportedInputError(f"{self.name} codes values below {self.values}")
 
     def script(self, io: CodingIO, head: Header, x: np.ndarray | None) -> np.ndarray:
         """See `ScriptCodec.script`."""
-        tables = self._tables[head.shape[0]]
-        raw = None if x is None else np.uint32(tables.bits(x[None]) > 8 * x.size)
+        pixels = self._pixels[head.shape[0]]
+        raw = None if x is None else np.uint32(pixels.bits(x) > 8 * x.size)
         if int(io.bits(1, raw)):
             return io.bits(8, x, head.shape).astype(np.uint8)
-        return io.states(tables, None if x is None else x[None], (1, *head.shape))[0].astype(np.uint8)
+        return pixels.code(io, x, head.shape).astype(np.uint8)
 
 
 def build(weights: Path | None, device: str, threads: int) -> DsarCodec:

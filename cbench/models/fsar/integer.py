@@ -48,7 +48,7 @@ class IntegerDecoder(nn.Module):
 
     Gaussians: mean (float64, in pixel values; for a linear head what the sigmoid takes) and log-std level (int64), each
     (B, 3, H, W). With a causal head: the biases of its hidden units, (B, H, W, 3, hidden) int16 in units of
-    2^-BIAS_BITS.
+    2^-BIAS_BITS; with mixtures: the decoder's outputs in the same units.
     """
 
     def __init__(self, network: FsarNetwork) -> None:
@@ -60,6 +60,7 @@ class IntegerDecoder(nn.Module):
         super().__init__()
         layers = list(network.decoder)
         self.first = _first_layer(network, layers[0], layers[1])
+        self.levels = network.config.levels
         stack = next((layer for layer in layers if isinstance(layer, SkipStack)), None)
         self.skip = stack is not None
         blocks = layers if stack is None else stack.blocks
@@ -69,19 +70,20 @@ class IntegerDecoder(nn.Module):
             for layer, norm in pairwise(layers)
             if isinstance(layer, (nn.ConvTranspose2d, ShuffleUp))
         )
-        self.causal = network.config.pixels == "causal"
-        self.head = _causal_head(layers[-1]) if self.causal else _head(layers[-1], network.config.pixels)
+        self.plain = network.config.pixels not in ("gaussian", "linear")
+        self.head = _plain_head(layers[-1]) if self.plain else _head(layers[-1], network.config.pixels)
 
     @property
     def halo(self) -> int:
         """Latent positions around a tile that influence its pixels."""
-        return len(self.residuals) + len(self.ups)
+        own = len(self.residuals) + len(self.ups)
+        return self.first.halo(own) if self.levels else own
 
     def forward(self, symbols: Tensor) -> tuple[Tensor, Tensor] | Tensor:
         """Run the network."""
         # The head sees single pixels, so it runs before the (now much smaller) phases are put together.
         x = self.head(self._phases(symbols))
-        if self.causal:
+        if self.plain:
             biases = snap(x, self.head.bits - BIAS_BITS, BIAS).to(torch.int16)
             return self._join(biases).unflatten(-1, (3, -1))
         x = self._join(x).unflatten(-1, (3, 2)).permute(0, 3, 1, 2, 4)
@@ -161,8 +163,8 @@ def _head(layer: nn.Conv2d, pixels: str) -> ExactConv2d:
     return ExactConv2d(weight * scale.view(-1, 1, 1, 1), bias * scale + shift, SIGNED)
 
 
-def _causal_head(layer: nn.Conv2d) -> ExactConv2d:
-    """Outputs are the hidden units' biases."""
+def _plain_head(layer: nn.Conv2d) -> ExactConv2d:
+    """Outputs as they are."""
     return ExactConv2d(layer.weight.detach().cpu().double(), layer.bias.detach().cpu().double(), SIGNED)
 
 
@@ -172,6 +174,10 @@ def _first_layer(network: FsarNetwork, layer: nn.Conv2d, norm: nn.BatchNorm2d) -
     weight = layer.weight.detach().cpu().double()[:, :, 0, 0] * factor[:, None]
     if network.config.has_codes:
         return _CodeSums(network.quantizer.codebook.detach().cpu().double(), weight, offset)
+    if network.config.quantizer == "mcquic":
+        from cbench.models.fsar.mcquic_exact import IntegerLevels  # made of this file's parts
+
+        return IntegerLevels(network.quantizer, weight, offset)
     kind = _Intervals if network.config.quantizer == "vae" else _Rounded
     return kind(network.quantizer.integer_values(BITS), weight, offset)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from cbench.coding import CodingIO, CountIO, Tables
 from cbench.models.fsar.checkpoint import Weights
 from cbench.models.fsar.contexts import ConvLatent, conv_tables
 from cbench.models.fsar.tables import PriorTables
+from cbench.models.fsar.volumes import MlpLatent, VolumeLatent
 
 if TYPE_CHECKING:
     from cbench.nn.factorized import FactorizedTables  # brings CompressAI with it
@@ -34,9 +36,15 @@ def latent_of(weights: Weights) -> Latent:
         return FactorizedLatent(weights.factorized)
     if weights.tables is not None:
         return ContextLatent(weights.tables)
+    if network.config.context:
+        return MlpLatent(network.prior, network.quantizer.codebook)
+    if network.config.convolution == "volume":
+        return VolumeLatent(network.prior, network.quantizer.codebook)
     if network.config.convolution != "none":
         start = Tables.from_weights(weights.counts) if network.config.static_prior else None
-        return ConvLatent(conv_tables(network.prior, network.quantizer.codebook), start)
+        return ConvLatent(conv_tables(network.prior.conv, network.prior.mask, network.quantizer.codebook), start)
+    if network.config.quantizer == "mcquic":
+        return StaticLatent(*network.quantizer.tables())
     if network.config.quantizer == "vae":  # its intervals are equally likely
         return StaticLatent(np.ones((network.config.planes, network.quantizer.integer_values(0).size), np.uint32))
     return StaticLatent(weights.counts)
@@ -45,18 +53,21 @@ def latent_of(weights: Weights) -> Latent:
 class StaticLatent:
     """Symbols with the frequencies of their group."""
 
-    def __init__(self, counts: np.ndarray) -> None:
-        self._tables = Tables.from_weights(counts)
+    def __init__(self, weights: np.ndarray | Sequence[np.ndarray], table: np.ndarray | None = None) -> None:
+        """`table`: (L,) the row of weights that each group has; None: its own."""
+        self._tables = Tables.from_weights(weights)
+        self._table = np.arange(len(self._tables)) if table is None else table
 
     def code(self, io: CodingIO, symbols: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
         """Symbols (L, h, w), through the coder."""
-        group = np.broadcast_to(np.arange(shape[0], dtype=np.uint16)[:, None, None], shape)
-        return io.code(self._tables, group, symbols)
+        return io.code(self._tables, self._rows(shape), symbols)
 
     def bits(self, symbols: np.ndarray) -> float:
         """Their code length."""
-        groups = np.arange(len(symbols), dtype=np.int32)[:, None, None]
-        return self._tables.bits(symbols, np.broadcast_to(groups, symbols.shape))
+        return self._tables.bits(symbols, self._rows(symbols.shape))
+
+    def _rows(self, shape: tuple[int, int, int]) -> np.ndarray:
+        return np.broadcast_to(self._table.astype(np.uint16)[:, None, None], shape)
 
 
 class FactorizedLatent:

@@ -15,8 +15,10 @@ from cbench.models.fsar.causal import CausalHead
 from cbench.models.fsar.config import FsarConfig
 from cbench.models.fsar.contexts import ConvPrior
 from cbench.models.fsar.linear import LinearHead
+from cbench.models.fsar.mixture import MixtureHead
 from cbench.models.fsar.prior import ContextPrior
 from cbench.models.fsar.quantizers import quantizer
+from cbench.models.fsar.volumes import VolumePrior
 
 STEP = 1 / 255
 """Distance of two neighbouring pixel values on the [0, 1] scale."""
@@ -159,12 +161,14 @@ class FsarNetwork(nn.Module):
         self.quantizer = quantizer(config)
         if config.context:
             self.prior: nn.Module = ContextPrior(config)
+        elif config.convolution == "volume":
+            self.prior = VolumePrior(config)
         elif config.convolution != "none":
             self.prior = ConvPrior(config)
         if config.has_codes and config.static_prior:
             self.prior_logits = nn.Parameter(torch.zeros(config.groups, config.codes))
         self.decoder = Decoder(config)
-        heads = {"causal": CausalHead, "linear": LinearHead}
+        heads = {"causal": CausalHead, "linear": LinearHead, "mixture": MixtureHead, "mixture-colour": MixtureHead}
         self.head = heads[config.pixels](config) if config.pixels in heads else None
 
     def forward(self, symbols: Tensor) -> Tensor:
@@ -214,7 +218,7 @@ class FsarNetwork(nn.Module):
 
     def pixel_nats(self, params: Tensor, x: Tensor) -> Tensor:
         """-ln P of every sub-pixel of pictures x (B, 3, H, W) in [0, 1], same shape."""
-        if self.config.pixels == "causal":
+        if isinstance(self.head, (CausalHead, MixtureHead)):
             return self.head.nats(params, x * 255)
         if self.config.pixels == "linear":
             params = self.head(params.float(), x)
@@ -230,6 +234,9 @@ class FsarNetwork(nn.Module):
         """
         coded = self.quantizer(self.encoder(x), uniform)
         distortion = self.pixel_nats(self.decoder(coded.latent), x).mean()
+        if coded.hard is not None:
+            hard = self.pixel_nats(self.decoder(coded.hard), x).mean()
+            distortion = hard + self.quantizer.gap * (distortion - hard)
         if coded.nats is None:
             symbol_nats, cross = self.prior_nats(coded.symbols, coded.vectors, prior_every, coded.shares)
         else:

@@ -5,8 +5,9 @@ All of them code the nearest code vector of each group; they differ in what trai
     sthq        the hard code, with the gradient of a Gumbel-softmax sample
     nosth       the sample itself
     sqvae       the sample itself, a learned variance, gradients through it only, a falling temperature
-    vqvae       the hard code, gradients passed straight through, two squared distances as losses
-    softvqvae   the mean code vector under a softmax of falling temperature, the same losses
+    em          as sthq, and at every other step a code drawn from the posterior, without a gradient to the encoder
+
+The VQ-VAE family is in `vqvae`, McQuic in `mcquic`, latents without codes in `continuous`.
 
 Shapes: f (N, L, E) are the vectors of z with rows in the order (b, y, x), y (N, L, K) the shares of the codes.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from cbench.models.fsar.config import FsarConfig
@@ -41,6 +42,8 @@ class Quantised:
     """(): entropy of the posterior times its weight, summed over the batch."""
     penalty: Tensor | float = 0.0
     """(): losses that are added as they are."""
+    hard: Tensor | None = None
+    """(B, C, h, w): what evaluation would hand on, where training sees something else and has a loss for both."""
     nats: Tensor | None = None
     """(): code length of the latent over the batch, where the network's prior has no part in it."""
 
@@ -65,9 +68,15 @@ class Quantizer(nn.Module):
         self.gs_temp, self.relax_temp, self.entropy_temp = (
             getattr(config, name) * (factor if config.annealed == name else 1.0) for name in names
         )
+        self.gap = factor if config.annealed == "gap" else 1.0
 
     def settle(self) -> None:
         """Bring up to date what a codec needs beside the weights; here nothing."""
+
+    @torch.no_grad()
+    def put(self, group: int, rows: Tensor, vectors: Tensor) -> None:
+        """Put codes of a group, rows (K,) bool, onto vectors (n, E)."""
+        self.codebook[group, rows] = vectors
 
     def symbols(self, z: Tensor) -> Tensor:
         """Z (B, C, h, w) -> nearest codes (B, L, h, w)."""
@@ -218,56 +227,59 @@ class SqVae(SampleQuantizer):
         return torch.exp(-self.log_variance)
 
 
-class VqVae(Quantizer):
-    """VQ-VAE; distances are means over the E entries, its losses are not divided by the number of sub-pixels."""
-
-    COMMITMENT = 0.25
-    noise = False
+class EmQuantizer(Quantizer):
+    """STHQ in turns ("EM"): at every other step codes are drawn from the posterior, and the encoder is at rest."""
 
     def __init__(self, config: FsarConfig) -> None:
         super().__init__(config)
-        with torch.no_grad():
-            self.codebook.uniform_(-1 / config.codes, 1 / config.codes)
-
-    def precision(self) -> float:
-        """See `Quantizer.precision`: the posterior is a softmax of minus the mean squared difference."""
-        return 2 / self.config.embedding
+        self.drawing = False
+        """Whose turn it is."""
 
     def _quantise(self, f: Tensor, symbols: Tensor, uniform: Tensor | None, shape: torch.Size) -> Quantised:
-        q = self._codes(f, symbols)
-        b, _, h, w = shape
-        codebook = (f.detach() - q).square().mean()
-        commitment = (f - q.detach()).square().mean()
-        return Quantised(
-            symbols=symbols.view(b, h, w, -1).permute(0, 3, 1, 2),
-            latent=self.merge(self._output(f, q), shape),
-            cont=f.new_zeros(()),
-            vectors=q.view(b, h, w, *q.shape[1:]),
-            penalty=codebook + self.COMMITMENT * commitment,
-        )
-
-    def _codes(self, f: Tensor, symbols: Tensor) -> Tensor:
-        return self.lookup(symbols)
-
-    def _output(self, f: Tensor, q: Tensor) -> Tensor:
-        return f + (q - f).detach()
-
-
-class SoftVqVae(VqVae):
-    """Training sees the mean code vector under the posterior, whose temperature falls."""
-
-    def _codes(self, f: Tensor, symbols: Tensor) -> Tensor:
-        return self.mix(self.posterior(f).exp()) if self.training else self.lookup(symbols)
-
-    def _output(self, f: Tensor, q: Tensor) -> Tensor:
-        return q
+        if uniform is None:
+            return super()._quantise(f, symbols, uniform, shape)
+        drawing, self.drawing = self.drawing, not self.drawing
+        if not drawing:
+            return super()._quantise(f, symbols, uniform, shape)
+        with torch.no_grad():
+            drawn = self.sample(self.posterior(f[: len(uniform)]), uniform).argmax(-1)
+        symbols = torch.cat([drawn, symbols[len(uniform) :]])
+        # Several processes wait for the gradient of everything, be it zero.
+        f = f.detach() + 0 * f if trains_in_processes() else f.detach()
+        return self._done(f, self.lookup(symbols), symbols, shape, straight=False)
 
 
 def quantizer(config: FsarConfig) -> nn.Module:
     """The one that the config names."""
+    if config.quantizer == "mcquic":
+        from cbench.models.fsar.mcquic import McQuic  # made of the network's parts, which come after this file
+
+        return McQuic(config)
     if not config.has_codes:
         from cbench.models.fsar.continuous import Bottleneck, Vae  # brings CompressAI with it
 
         return Bottleneck(config) if config.quantizer == "bottleneck" else Vae()
-    kinds = {"sthq": Quantizer, "nosth": SampleQuantizer, "sqvae": SqVae, "vqvae": VqVae, "softvqvae": SoftVqVae}
+    from cbench.models.fsar.vqvae import EmaVqVae, SoftVqVae, VqVae
+
+    kinds = {
+        "sthq": Quantizer,
+        "nosth": SampleQuantizer,
+        "sqvae": SqVae,
+        "em": EmQuantizer,
+        "vqvae": VqVae,
+        "softvqvae": SoftVqVae,
+        "vqvae-ema": EmaVqVae,
+    }
     return kinds[config.quantizer](config)
+
+
+def summed_over_processes(x: Tensor) -> Tensor:
+    """The sum of x over the processes that train together."""
+    if trains_in_processes():
+        distributed.all_reduce(x)
+    return x
+
+
+def trains_in_processes() -> bool:
+    """Whether several processes train together."""
+    return distributed.is_available() and distributed.is_initialized()

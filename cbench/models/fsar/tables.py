@@ -18,12 +18,15 @@ from torch.nn import functional
 from cbench.coding import Tables
 from cbench.coding.states import Offset, StateTables
 from cbench.errors import ConfigError
+from cbench.models.fsar.config import FsarConfig
 from cbench.models.fsar.network import FsarNetwork
 
 TOTAL = 1 << 16
 """Integer weights of a row add up to this."""
 MOST_ROWS = 1 << 18
 """Above this number of contexts, only those that training pictures show get rows of their own."""
+MOST_CONTEXTS = 1 << 27
+"""More contexts than this have no tables, whose rows' numbers alone would take half a gigabyte."""
 BLOCK = 1 << 14
 """Contexts evaluated at a time."""
 
@@ -53,6 +56,17 @@ class PriorTables:
     def expand(self, symbols: np.ndarray) -> np.ndarray:
         """Inverse of `reduce`, int64."""
         return self.kept.astype(np.int64)[symbols]
+
+
+def reaching(context: tuple[Offset, ...], groups: int) -> tuple[Offset, ...]:
+    """The neighbours that lie inside a picture for some symbol of so many groups; at least one."""
+    return tuple(offset for offset in context if -offset[0] < groups) or context[:1]
+
+
+def has_tables(config: FsarConfig) -> bool:
+    """Whether the contexts are few enough for tables, if all categories are used."""
+    neighbours = len(reaching(config.context, config.groups))
+    return config.groups * (config.codes + 1) ** neighbours <= MOST_CONTEXTS
 
 
 def outside_patterns(context: tuple[Offset, ...], group: int) -> set[tuple[bool, ...]]:
@@ -113,12 +127,16 @@ def prior_tables(network: FsarNetwork, seen: np.ndarray | None = None) -> PriorT
         network: in evaluation mode, with a context.
         seen: as in `context_tables`.
     """
-    kept = kept_categories(network)
+    config, kept = network.config, kept_categories(network)
+    context = reaching(config.context, config.groups)
+    columns = [config.context.index(offset) for offset in context]
 
     def evaluate(group: int, states: np.ndarray) -> torch.Tensor:
-        return log_probabilities(network, group, states, kept)
+        every = np.zeros((len(states), len(config.context)), states.dtype)
+        every[:, columns] = states
+        return log_probabilities(network, group, every, kept)
 
-    return context_tables(network.config.groups, network.config.context, kept, evaluate, seen)
+    return context_tables(config.groups, context, kept, evaluate, seen)
 
 
 def context_tables(
@@ -136,9 +154,17 @@ def context_tables(
         kept: (R,) categories that are used.
         evaluate: a group and states (N, W) -> log-probabilities (N, R).
         seen: (B, L, h, w) symbols of training pictures, categories 0..K-1. Needed where there are so many contexts that
-            only those with symbols seen get rows; the others use the row without the last neighbour.
+            only those with symbols seen get rows; the others use the row without the last neighbours.
+
+    Raises:
+        ConfigError: more contexts than `MOST_CONTEXTS`.
     """
     states, width = len(kept) + 1, len(context)
+    if groups * states**width > MOST_CONTEXTS:
+        raise ConfigError(
+            f"a prior with {width} neighbours of {states - 1} symbols has {groups * states**width} contexts, and the "
+            f"tables take {MOST_CONTEXTS} at most: use fewer neighbours, fewer codes, or a mask over them (alpha)"
+        )
     tables = PriorTables(np.empty((0, 0)), np.empty((0, 0)), kept.astype(np.uint16), context)
     occurring = None
     if groups * states**width > MOST_ROWS:
@@ -148,7 +174,7 @@ def context_tables(
     rows: list[np.ndarray] = []
     table_of = np.zeros((groups, states**width), np.int32)
     for group in range(groups):
-        numbers, source = _contexts(context, group, states, None if occurring is None else occurring[:, group])
+        numbers, source = _contexts(context, groups, group, states, None if occurring is None else occurring[:, group])
         table_of[group] = source + sum(map(len, rows))
         for start in range(0, len(numbers), BLOCK):
             block = states_of(numbers[start : start + BLOCK], states, width)
@@ -212,7 +238,7 @@ def integer_weights(log_probability: np.ndarray) -> np.ndarray:
 
 
 def _contexts(
-    context: tuple[Offset, ...], group: int, states: int, occurring: np.ndarray | None
+    context: tuple[Offset, ...], groups: int, group: int, states: int, occurring: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The contexts of a group that get a row, and for every context the position of its row among them."""
     total = states ** len(context)
@@ -222,9 +248,11 @@ def _contexts(
         wanted = np.flatnonzero((outside[:, None] == patterns).all(-1).any(-1))
         source = np.zeros(total, np.int64)
     else:
-        shorter = np.arange(0, total, states)
-        wanted = np.union1d(shorter, occurring)
-        source = np.searchsorted(wanted, np.arange(total) // states * states)
+        step = states  # contexts that differ in the last neighbour; in more of them where there are too many still
+        while groups * total // step > MOST_ROWS and step < total:
+            step *= states
+        wanted = np.union1d(np.arange(0, total, step), occurring)
+        source = np.searchsorted(wanted, np.arange(total) // step * step)
     source[wanted] = np.arange(len(wanted))
     return wanted, source
 

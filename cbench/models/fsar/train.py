@@ -15,6 +15,8 @@ from cbench.models.fsar import checkpoint
 from cbench.models.fsar.codec import FsarCodec, open_codec
 from cbench.models.fsar.config import FsarTraining
 from cbench.models.fsar.network import FsarNetwork
+from cbench.models.fsar.quantizers import trains_in_processes
+from cbench.models.fsar.recolour import recoloured
 from cbench.models.fsar.tables import merged
 from cbench.train.module import PaperModule
 
@@ -38,8 +40,11 @@ class FsarModule(PaperModule):
 
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         """See `PaperModule.loss`; batch (B, 3, H, W) uint8."""
+        if self.config.recolour and self.network.training:
+            batch = recoloured(batch, [self._seed(number) for number in self._numbers(batch).tolist()])
         x = batch.float().div_(255)
-        self.network.quantizer.anneal(0.5 ** (self.config.halvings * self.progress))
+        falling = max(0.0, self.progress - self.config.anneal_from)
+        self.network.quantizer.anneal(0.5 ** (self.config.halvings * falling))
         uniform = None
         if self.network.training and self.config.soft_every and self.network.quantizer.noise:
             x, soft = self._soft_first(x)
@@ -62,10 +67,10 @@ class FsarModule(PaperModule):
 
         With a codebook drawn from U(-1, 1) and few epochs, most codes would otherwise never be chosen.
         """
-        every = self.config.revive_every
+        every = self.config.revive_every if self.config.model.has_codes else 0
         if not every or self.step % every or self.progress > self.config.revive_until:
             return
-        shared = distributed.is_available() and distributed.is_initialized()
+        shared = trains_in_processes()
         used = self._used.to(self.device)
         if shared:
             distributed.all_reduce(used)
@@ -74,11 +79,11 @@ class FsarModule(PaperModule):
         codebook = self.network.quantizer.codebook
         with torch.no_grad():
             if dead.any():
-                self._replace(codebook, dead, batch)
+                self._replace(dead, batch)
             if shared:
                 distributed.broadcast(codebook.data, 0)
 
-    def _replace(self, codebook: Tensor, dead: Tensor, batch: Tensor) -> None:
+    def _replace(self, dead: Tensor, batch: Tensor) -> None:
         self.network.eval()
         f = self.network.quantizer.split(self.network.encoder(batch.float() / 255).float())
         self.network.train()
@@ -87,7 +92,7 @@ class FsarModule(PaperModule):
             count = int(rows.sum())
             pick = torch.randint(len(f), (count,), generator=chance).to(f.device)
             noise = torch.randn(count, f.shape[-1], generator=chance).to(f)
-            codebook[g, rows.to(codebook.device)] = f[pick, g] + 0.01 * noise
+            self.network.quantizer.put(g, rows.to(f.device), f[pick, g] + 0.01 * noise)
 
     def calibrate(self, batches: Iterable[Tensor]) -> None:
         """Count the symbols, or keep them: a prior of many contexts has tables for those that occur."""
@@ -110,7 +115,7 @@ class FsarModule(PaperModule):
 
     def load(self, path: Path) -> None:
         """See `PaperModule.load`."""
-        weights = checkpoint.load(path)
+        weights = checkpoint.load(path, self.config.model)
         self.network.load_state_dict(weights.network.state_dict())
         self._counts = weights.counts
 
@@ -127,7 +132,7 @@ class FsarModule(PaperModule):
         state = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
         if self.config.model.context:
             weights = checkpoint.build(state, self.config.model, self._seen)
-            if self.config.merge_bits:
+            if self.config.merge_bits and weights.tables is not None:
                 return replace(weights, tables=merged(weights.tables, self.config.merge_bits))
             return weights
         state[checkpoint.COUNTS] = torch.from_numpy(self._counts.astype(np.int64))
@@ -139,10 +144,18 @@ class FsarModule(PaperModule):
         Returns:
             The batch, and the numbers of those pictures in the global batch.
         """
-        number = self.global_rank * len(x) + torch.arange(len(x))
+        number = self._numbers(x)
         soft = number % self.config.soft_every == 0
         order = torch.argsort(~soft, stable=True)
         return x[order.to(x.device)], number[soft]
+
+    def _numbers(self, x: Tensor) -> Tensor:
+        """The numbers (B,) of these pictures in the global batch."""
+        return self.global_rank * len(x) + torch.arange(len(x))
+
+    def _seed(self, number: int) -> int:
+        """Of what a picture of this step gets by chance."""
+        return (self.seed << 40) ^ (self.step << 16) ^ number
 
     def _noise(self, x: Tensor, numbers: Tensor) -> Tensor | None:
         """Uniform noise of those pictures, the same however the batch is divided over processes."""
@@ -150,7 +163,7 @@ class FsarModule(PaperModule):
         rows = x.shape[2] * x.shape[3] // model.stride**2
         noise = []
         for number in numbers.tolist():
-            chance = torch.Generator().manual_seed((self.seed << 40) ^ (self.step << 16) ^ number)
+            chance = torch.Generator().manual_seed(self._seed(number))
             noise.append(torch.rand(rows, model.groups, model.codes, generator=chance))
         return torch.cat(noise).to(x.device) if noise else None
 
