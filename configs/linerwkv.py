@@ -15,7 +15,7 @@ from cbench.bench.config import RUN_WEIGHTS, CodecSpec, DataSpec, Experiment, Me
 from cbench.codec import Sample
 from cbench.data import envi_folder, hyspecnet, samples
 from cbench.models.ccsds123.codec import best, ccsds123, hybrid
-from cbench.models.linerwkv import LineRwkvTraining, build, build_pipeline, module
+from cbench.models.linerwkv import LineRwkvTraining, build, build_integers, build_pipeline, module
 from cbench.models.linerwkv.config import SIZES, l, m, s, tiny, xs
 
 WEIGHTS = Path("data/weights/linerwkv")
@@ -43,6 +43,13 @@ def _network(size: str, max_error: int | None = None, weights: str | None = None
         max_error=max_error,
         series=f"LineRWKV-{size.upper()}",
     )
+
+
+def _integers(size: str) -> CodecSpec:
+    """LineRWKV of one size with 8-bit weights."""
+    spec = _network(size)
+    series = f"{spec.series} int8"
+    return replace(spec, codec=f"{spec.codec}-int8", label=series, build=partial(build_integers, size), series=series)
 
 
 def _pipeline(size: str, max_error: int | None = None, weights: str | None = None) -> CodecSpec:
@@ -177,7 +184,7 @@ def throughput() -> Experiment:
         name="linerwkv-throughput",
         description="Speed of the line engine on a 64 x 64 cube of 100 bands.",
         codecs=(
-            *(kind(size) for kind in (_network, _pipeline) for size in SIZES),
+            *(kind(size) for kind in (_network, _integers, _pipeline) for size in SIZES),
             _adaptive(),
             _standard(),
         ),

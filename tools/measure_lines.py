@@ -1,11 +1,14 @@
-"""Measure codecs that work line by line: memory over the lines of a stream, and what threads gain.
+"""Measure codecs that work line by line: memory over the lines of a stream, what threads gain, the engines of LineRWKV.
 
     python tools/measure_lines.py memory --codec linerwkv.xs --lines 2000 --plot memory.png
     python tools/measure_lines.py threads --codec linerwkv.xs --threads 2
+    python tools/measure_lines.py engines --weights data/weights/linerwkv --data data/hyperspectral
 
 `memory` streams a cube of 202 bands and 128 columns to a file and back, each way in a process of its own, compares
 every line, and prints the resident memory of the whole process on the way. `threads` times both directions with one
-thread and with several, alternating in one process; on a machine with other work its figures mean little.
+thread and with several, alternating in one process; on a machine with other work its figures mean little. `engines`
+codes cubes with the published weights of every size, by the float engine and by the integer engine in turn, and prints
+rates of whole files and processor time.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import numpy as np
 
 from cbench.bench.timing import resident, set_threads
 from cbench.coding.lines import LineDecoder, LineEncoder, LinesCodec
-from cbench.data import samples
+from cbench.data import envi_folder, samples
 from cbench.errors import CbenchError, ConfigError
 from cbench.zoo import load_codec
 
@@ -154,6 +157,35 @@ def threads(job: Job, count: int, repeats: int) -> None:
         print(f"factor {one / many:.2f}")
 
 
+CUBES = ("enmap_potsdam_c", "enmap_potsdam_a", "abu_airport_4")
+
+
+def engines(weights: Path, data: Path, sizes: list[str], names: list[str], bound: int, lines: int | None) -> None:
+    """Print both engines side by side, each file decoded and compared."""
+    set_threads(1)
+    cubes = {sample.name: sample for sample in envi_folder.cubes(data) if sample.name in names}
+    print(f"error {bound}: bits a sample; microseconds of one core a sample, compress / decompress")
+    for size in sizes:
+        codecs = [load_codec(f"linerwkv.{size}{kind}", weights / f"{size}.pth") for kind in ("", "-int8")]
+        for name in names:
+            x = np.ascontiguousarray(cubes[name].array[:, :lines])
+            for codec in codecs:
+                rate, times = cost(codec.with_max_error(bound), x)
+                print(f"{codec.name:18} {name:16} {rate:.4f}; {times[0]:.2f} / {times[1]:.2f}", flush=True)
+
+
+def cost(codec: LinesCodec, x: np.ndarray) -> tuple[float, list[float]]:
+    """Bits a sample, and microseconds of processor time a sample of both directions."""
+    start = time.process_time()
+    data = codec.compress(x)
+    middle = time.process_time()
+    back = codec.decompress(data)
+    end = time.process_time()
+    if np.abs(back.astype(np.int64) - x).max() > codec.max_error:
+        raise CbenchError(f"{codec.name} breaks its bound")
+    return 8 * len(data) / x.size, [1e6 * seconds / x.size for seconds in (middle - start, end - middle)]
+
+
 def clock(work: Callable[[], object]) -> tuple[float, object]:
     """Wall-clock seconds, and the result."""
     start = time.perf_counter()
@@ -164,15 +196,19 @@ def clock(work: Callable[[], object]) -> tuple[float, object]:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("memory", "threads"))
+    parser.add_argument("what", choices=("memory", "threads", "engines"))
     parser.add_argument("--codec", default="linerwkv.xs")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--lines", type=int, help="default: 2000 for memory, 16 for threads")
+    parser.add_argument("--weights", type=Path, help="for engines, the folder of xs.pth, s.pth ...")
+    parser.add_argument("--lines", type=int, help="default: 2000 for memory, 16 for threads, all for engines")
     parser.add_argument("--bands", type=int, help="default: 202 for memory, 100 for threads")
     parser.add_argument("--columns", type=int, help="default: 128 for memory, 64 for threads")
     parser.add_argument("--plot", type=Path, help="draw memory into this PNG file")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--data", type=Path, default=Path("data/hyperspectral"), help="folder of the cubes")
+    parser.add_argument("--cubes", nargs="+", default=list(CUBES))
+    parser.add_argument("--sizes", nargs="+", default=["xs", "s", "l"])
+    parser.add_argument("--delta", type=int, default=0)
     given = parser.parse_args()
     usual = (2000, 202, 128) if given.what == "memory" else (16, 100, 64)
     sizes = (a or b for a, b in zip((given.lines, given.bands, given.columns), usual, strict=True))
@@ -180,6 +216,9 @@ def main() -> int:
     try:
         if given.what == "memory":
             memory(job, given.plot)
+        elif given.what == "engines":
+            folder = given.weights or Path("data/weights/linerwkv")
+            engines(folder, given.data, given.sizes, given.cubes, given.delta, given.lines)
         else:
             threads(job, given.threads, given.repeats)
     except CbenchError as error:

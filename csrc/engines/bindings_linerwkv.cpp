@@ -18,10 +18,12 @@ using Array = py::array_t<T, py::array::c_style>;
 py::bytes to_bytes(const std::vector<uint8_t>& v) { return {reinterpret_cast<const char*>(v.data()), v.size()}; }
 
 std::shared_ptr<LineNetwork> make_network(int features, int encoder_layers, int line_blocks, int band_blocks,
-                                          int decoder_layers, const std::map<std::string, Array<float>>& arrays) {
+                                          int decoder_layers, const std::map<std::string, Array<float>>& arrays,
+                                          bool integers) {
     LineTensors tensors;
     for (const auto& [name, array] : arrays) tensors[name].assign(array.data(), array.data() + array.size());
-    return std::make_shared<LineNetwork>(features, encoder_layers, line_blocks, band_blocks, decoder_layers, tensors);
+    return std::make_shared<LineNetwork>(features, encoder_layers, line_blocks, band_blocks, decoder_layers, tensors,
+                                         integers);
 }
 
 // Normalised lines (T, I, C) -> predictions of the lines after the first that the engine has seen, (T or T - 1, I, C).
@@ -228,7 +230,7 @@ void bind_wkv(py::module_& m) {
 void bind_linerwkv(py::module_& m) {
     py::class_<LineNetwork, std::shared_ptr<LineNetwork>>(m, "LineNetwork")
         .def(py::init(&make_network), py::arg("features"), py::arg("encoder_layers"), py::arg("line_blocks"),
-             py::arg("band_blocks"), py::arg("decoder_layers"), py::arg("tensors"));
+             py::arg("band_blocks"), py::arg("decoder_layers"), py::arg("tensors"), py::arg("integers") = false);
     py::class_<LineEngine>(m, "LineEngine")
         .def(py::init([](std::shared_ptr<LineNetwork> network, int bands, int columns, int threads) {
                  return std::make_unique<LineEngine>(std::move(network), bands, columns, threads);

@@ -9,7 +9,7 @@ namespace {
 using Experts = std::vector<std::tuple<int, double, int, int, int, bool>>;
 
 rls::Config make_config(const Experts& experts, int64_t bands, int64_t columns, int32_t low, int32_t high,
-                        int32_t delta) {
+                        int32_t delta, double variance) {
     if (bands < 1 || columns < 1 || bands > 1 << 20 || columns > 1 << 28)
         throw ArgumentError("a cube has at least one band and one column, and a line of it fits the memory");
     rls::Config c;
@@ -20,6 +20,7 @@ rls::Config make_config(const Experts& experts, int64_t bands, int64_t columns, 
     c.low = low;
     c.high = high;
     c.delta = delta;
+    c.variance = variance;
     return c;
 }
 
@@ -168,13 +169,14 @@ template <class Coder>
 cbench::py::class_<Coder> bind_coder(cbench::py::module_& m, const char* name) {
     using namespace cbench;
     const auto make = [](const Experts& experts, int64_t bands, int64_t columns, int32_t low, int32_t high,
-                         int32_t delta, std::shared_ptr<LineNetwork> network, int threads) {
-        const rls::Config config = make_config(experts, bands, columns, low, high, delta);
+                         int32_t delta, std::shared_ptr<LineNetwork> network, int threads, double variance) {
+        const rls::Config config = make_config(experts, bands, columns, low, high, delta, variance);
         return std::make_unique<Coder>(config, std::move(network), threads);
     };
     return py::class_<Coder>(m, name)
         .def(py::init(make), py::arg("experts"), py::arg("bands"), py::arg("columns"), py::arg("low"), py::arg("high"),
-             py::arg("delta"), py::arg("network") = nullptr, py::arg("threads") = 1);
+             py::arg("delta"), py::arg("network") = nullptr, py::arg("threads") = 1,
+             py::arg("variance") = 1e12);
 }
 
 void bind_rls(pybind11::module_& m) {

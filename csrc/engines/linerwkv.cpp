@@ -18,7 +18,8 @@ extern const LineKernels kLineAvx512;
 const LineKernels& line_kernels() {
 #if defined(__x86_64__)
     const char* name = kernels().name;
-    if (!std::strcmp(name, kLineAvx512.name)) return kLineAvx512;
+    if (!std::strcmp(name, kLineAvx512.name))
+        return __builtin_cpu_supports("avx512vnni") ? kLineAvx512 : kLineAvx2;
     if (!std::strcmp(name, kLineAvx2.name)) return kLineAvx2;
 #endif
     return kLinePortable;
@@ -28,7 +29,6 @@ namespace {
 
 constexpr int kLaneWidth = 16;     // strips are multiples of this, whatever the kernels
 constexpr int kStripColumns = 64;  // wider strips leave the first-level cache
-constexpr int kMargin = 2 * kHalo + kLaneWidth;
 
 }  // namespace
 
@@ -45,7 +45,8 @@ LineEngine::LineEngine(std::shared_ptr<const LineNetwork> network, int bands, in
         strip.first = first;
         strip.width = (units * (i + 1) / count - units * i / count) * kLaneWidth;
         first += strip.width;
-        strip.need = std::min(columns, first + (net.encoder_layers > 1 ? kHalo : 0) + 1);
+        strip.need = std::min(columns, first + net.encoder_layers);
+        strip.samples.assign(strip.width + 2 * kMargin, 0.0f);
         const size_t n = static_cast<size_t>(net.features) * strip.width;
         strip.memory.assign(per_band(strip) * bands, 0.0f);
         strip.row.assign(n * kStateParts * net.band_blocks, 0.0f);
@@ -55,7 +56,7 @@ LineEngine::LineEngine(std::shared_ptr<const LineNetwork> network, int bands, in
                               4 * kHalo, 0.0f);
         strip.out.assign(strip.width, 0.0f);
     }
-    padded_.assign((static_cast<size_t>(units) * kLaneWidth + 2 * kMargin) * bands, 0.0f);
+    samples_.assign(static_cast<size_t>(columns) * bands, 0.0f);
     first_band_.assign(columns, 0.0f);
     reset();
 }
@@ -89,14 +90,9 @@ void LineEngine::each_strip(Job&& job) {
     });
 }
 
-float* LineEngine::padded(int band) {
-    return padded_.data() + padded_.size() / bands_ * band + kMargin;
-}
-
 void LineEngine::line(const float* u, float* predictions) {
     // first_band_ still holds the line before when the strips begin, so it changes at the end.
-    for (int band = 0; band < bands_; ++band)
-        std::copy(u + static_cast<size_t>(band) * columns_, u + static_cast<size_t>(band + 1) * columns_, padded(band));
+    std::copy(u, u + samples_.size(), samples_.begin());
     each_strip([&](Strip& strip) {
         begin(strip, predictions);
         for (int band = 0; band < bands_; ++band) {
@@ -113,7 +109,7 @@ void LineEngine::start_line(float* prediction) {
 }
 
 void LineEngine::step(int band, const float* u, float* prediction) {
-    std::copy(u, u + columns_, padded(band));
+    std::copy(u, u + columns_, input(band));
     if (band == 0) std::copy(u, u + columns_, first_band_.begin());
     each_strip([&](Strip& strip) {
         look(strip, band, prediction);
@@ -209,7 +205,10 @@ void LineEngine::look(Strip& strip, int band, float* prediction) {
     const LineParams& net = network_->params();
     const size_t n = static_cast<size_t>(net.features) * strip.width;
     float* s = strip.memory.data() + per_band(strip) * band;
-    kernel.encode(net, padded(band), columns_, strip.first, strip.width, strip.a.data(), strip.work.data());
+    const int left = std::min(kMargin, strip.first), at = strip.first - left;
+    std::copy(input(band) + at, input(band) + strip.need, strip.samples.begin() + (kMargin - left));
+    kernel.encode(net, strip.samples.data() + kMargin, columns_, strip.first, strip.width, strip.a.data(),
+                  strip.work.data());
     if (lines_ > 0 && band + 1 < bands_) {
         kernel.subtract(strip.a.data(), s, strip.b.data(), n);
         for (int l = 0; l < net.band_blocks; ++l)

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -16,11 +17,12 @@ namespace cbench {
 // Weights by their published names; values in the order of the tensor.
 using LineTensors = std::map<std::string, std::vector<float>>;
 
-// Weights in the order in which the kernels read them.
+// Weights in the order in which the kernels read them. With `integers`, those of all square matrices are rounded to
+// 8 bits and meet features of 16 bits; all else stays float.
 class LineNetwork {
 public:
     LineNetwork(int features, int encoder_layers, int line_blocks, int band_blocks, int decoder_layers,
-                const LineTensors& tensors);
+                const LineTensors& tensors, bool integers = false);
     LineNetwork(const LineNetwork&) = delete;
     LineNetwork& operator=(const LineNetwork&) = delete;
     const LineParams& params() const { return params_; }
@@ -28,10 +30,22 @@ public:
 private:
     class Reader;
     std::vector<std::vector<float>> kept_;
+    std::vector<std::vector<int32_t>> pairs_;
     std::vector<Layer> encoder_, decoder_;
     std::vector<BlockParams> lines_, bands_;
     LineParams params_;
 };
+
+// Begins on a cache line, as the kernels' vectors do: loads across two lines take twice the time.
+template <class T>
+struct LineAllocator {
+    using value_type = T;
+    T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
+    void deallocate(T* p, size_t) { ::operator delete(p, std::align_val_t{64}); }
+    bool operator==(const LineAllocator&) const { return true; }
+    bool operator!=(const LineAllocator&) const { return false; }
+};
+using Floats = std::vector<float, LineAllocator<float>>;
 
 // The recurrent predictor over one image. Lines go through as a whole, or band by band: `start_line`, then `step` for
 // every band in order; or they are followed while their samples are still being found out. All compute the same.
@@ -60,7 +74,7 @@ public:
     // returns false, the line is given up and the engine of no more use before reset().
     template <class Feed>
     void follow(float* predictions, Feed&& feed);
-    float* input(int band) { return padded(band); }
+    float* input(int band) { return samples_.data() + static_cast<size_t>(band) * columns_; }
     // The first `columns` samples of a band are there, and all of the bands before.
     void give(int band, int columns);
     // Returns when a band's predictions are there, at this column and those that follow up to the next multiple of 16.
@@ -78,9 +92,10 @@ public:
 private:
     struct Strip {   // columns that one thread handles together
         int first = 0, width = 0, need = 0;   // need: columns of a row that `look` reads
-        std::vector<float> memory;       // band by band: s, then the states of the line blocks
-        std::vector<float> row;          // states of the band blocks
-        std::vector<float> a, b, work, out;
+        Floats memory;                   // band by band: s, then the states of the line blocks
+        Floats row;                      // states of the band blocks
+        Floats samples;                  // of a row, as far as `look` may know them
+        Floats a, b, work, out;
         // A line that is followed: bands that have been looked at (-1: not even begun) and remembered, and whether
         // a thread is at it.
         std::atomic<int> looked{0}, remembered{0};
@@ -90,7 +105,6 @@ private:
     void each_strip(Job&& job);
     void prepare(float* predictions);
     void begin(Strip& strip, float* prediction) const;
-    float* padded(int band);
     void look(Strip& strip, int band, float* prediction);
     void remember(Strip& strip, int band);
     bool advance(Strip& strip);
@@ -104,7 +118,7 @@ private:
     const int bands_, columns_;
     int64_t lines_ = 0;
     std::deque<Strip> strips_;
-    std::vector<float> padded_, first_band_;
+    std::vector<float> samples_, first_band_;   // of the current line; band 0 of the line before
     float* predictions_ = nullptr;       // of the line that is followed
     std::atomic<int64_t> given_{0};      // samples of it, rows counted as one longer than they are
     std::atomic<int> open_{0};           // strips of it that are not done
@@ -120,7 +134,7 @@ void LineEngine::follow(float* predictions, Feed&& feed) {
         work(thread);
     });
     if (given_up_.load(std::memory_order_relaxed)) return;
-    std::copy(padded(0), padded(0) + columns_, first_band_.begin());
+    std::copy(input(0), input(0) + columns_, first_band_.begin());
     ++lines_;
 }
 

@@ -11,12 +11,16 @@ namespace cbench {
 
 // The kernel files are compiled for other instruction sets than the rest, so this header has no inline functions.
 
-// y = W x + bias. Rows in groups of 8: w[(row / 8) * cols * 8 + col * 8 + row % 8]; rows are padded with zeros to 8.
+// y = W x + bias. Rows in groups of 8: w[(row / 8) * cols * 8 + col * 8 + row % 8]. Either floats, or integers in
+// -127..127: two columns in the lower and the upper half of a number, in the same order, and what 1 means in each row.
 struct Linear {
     const float* w = nullptr;
+    const int32_t* pairs = nullptr;
+    const float* scale = nullptr;
     const float* bias = nullptr;   // null: none
     int rows = 0, cols = 0;
 };
+constexpr int kMostIntegers = 512;   // columns of integers, so that sums fit 32 bits
 
 struct Norm {
     const float *gain = nullptr, *bias = nullptr;
@@ -58,11 +62,13 @@ struct LineParams {
 
 // Columns that are computed beyond each end of a strip, so at most so many encoder layers.
 constexpr int kHalo = 16;
+constexpr int kMargin = 2 * kHalo;   // room that the computation of these takes
 
 struct LineKernels {
     const char* name;
     // Normalised samples -> features of columns first .. first + width - 1; beyond `columns` anything finite comes out.
-    // u[0] is column 0, with zeros for columns -2 kHalo .. -1 and columns .. first + width + 2 kHalo.
+    // u[0] is column `first`; u has kMargin samples before it and behind the last one. Of these a feature depends on as
+    // many as there are layers; columns outside the image are zero.
     // work: 2 * features * (width + 2 * kHalo) + 3 * kHalo floats, finite.
     void (*encode)(const LineParams& net, const float* u, int columns, int first, int width, float* a, float* work);
     // One step of one block: z and state move on in place. work: 5 * features * width floats.

@@ -3,54 +3,11 @@
 #pragma once
 #include "linerwkv_kernels.hpp"
 #include "linerwkv_lanes.hpp"
+#include "linerwkv_products.hpp"
 #include "linerwkv_wkv.hpp"
 
 namespace cbench {
 namespace {
-
-// `kRows` rows (within one group of 8) for `kVectors` vectors of columns, all in registers.
-template <int kRows, int kVectors>
-LINERWKV_INLINE void rows_of(const float* w, const float* bias, int cols, const float* x, size_t x_stride, float* y,
-                             size_t y_stride, bool add) {
-    F32 sum[kRows][kVectors];
-    for (int r = 0; r < kRows; ++r)
-        for (int v = 0; v < kVectors; ++v)
-            sum[r][v] = add    ? load<F32>(y + r * y_stride + v * kLanes)
-                        : bias ? all<F32>(bias[r])
-                               : F32{};
-    for (int c = 0; c < cols; ++c, w += 8, x += x_stride) {
-        F32 in[kVectors];
-        for (int v = 0; v < kVectors; ++v) in[v] = load<F32>(x + v * kLanes);
-        for (int r = 0; r < kRows; ++r)
-            for (int v = 0; v < kVectors; ++v) sum[r][v] = sum[r][v] + w[r] * in[v];
-    }
-    for (int r = 0; r < kRows; ++r)
-        for (int v = 0; v < kVectors; ++v) store(y + r * y_stride + v * kLanes, sum[r][v]);
-}
-
-// Eight rows: at once where there are registers enough, else in two halves.
-template <int kVectors>
-LINERWKV_INLINE void eight_rows(const float* w, const float* bias, int cols, const float* x, size_t x_stride, float* y,
-                                size_t y_stride, bool add) {
-    constexpr int kRows = sizeof(F32) == 64 ? 8 : 4;
-    for (int r = 0; r < 8; r += kRows)
-        rows_of<kRows, kVectors>(w + r, bias ? bias + r : nullptr, cols, x, x_stride, y + r * y_stride, y_stride, add);
-}
-
-// y = W x + bias, or y += W x.
-void linear(const Linear& layer, const float* x, size_t x_stride, float* y, size_t y_stride, int width,
-            bool add = false) {
-    for (int row = 0; row < layer.rows; row += 8) {
-        const float* w = layer.w + static_cast<size_t>(row) * layer.cols;
-        const float* bias = layer.bias ? layer.bias + row : nullptr;
-        float* out = y + row * y_stride;
-        int c = 0;
-        for (; c + 2 * kLanes <= width; c += 2 * kLanes)
-            eight_rows<2>(w, bias, layer.cols, x + c, x_stride, out + c, y_stride, add);
-        for (; c < width; c += kLanes)
-            eight_rows<1>(w, bias, layer.cols, x + c, x_stride, out + c, y_stride, add);
-    }
-}
 
 // out = LayerNorm over features, then GELU if asked for; out may be x.
 template <bool kGelu>
@@ -73,29 +30,32 @@ void normalise(const Norm& norm, const float* x, float* out, int features, int w
     }
 }
 
-LINERWKV_INLINE void mix(const Mix& m, int f, F32 now, F32 before, float* out) {
-    store(out, now * m.now[f] + before * m.before[f]);
+// e^x for x <= 0; with integers, the weights have made it a power of two.
+template <bool kIntegers>
+LINERWKV_INLINE F32 weight(F32 x) {
+    return kIntegers ? power_of_two(x) : exponential(x);
 }
 
-// y = sigmoid(r) wkv(k, v); the state moves on. y may be r.
+// y = sigmoid(r) wkv(k, v); the state moves on. y may be r. With integers, r is -r log2(e).
+template <bool kIntegers>
 void attend(const BlockParams& b, int features, const float* k, const float* v, const float* r, float* aa, float* bb,
             float* pp, float* y, int width) {
     for (int f = 0; f < features; ++f) {
         const F32 decay = all<F32>(b.decay[f]), first = all<F32>(b.first[f]);
         for (int c = 0; c < width; c += kLanes) {
             const size_t at = static_cast<size_t>(f) * width + c;
-            const F32 key = load<F32>(k + at), value = load<F32>(v + at);
+            const F32 key = load<F32>(k + at), value = load<F32>(v + at), gate = load<F32>(r + at);
             const F32 a = load<F32>(aa + at), s = load<F32>(bb + at), p = load<F32>(pp + at);
             // Of the two weights e^(p - max) and e^(q - max) one is 1: a single exponential gives both.
             F32 q = first + key, gap = p - q;
-            F32 e = exponential(gap > F32{} ? -gap : gap);
+            F32 e = weight<kIntegers>(gap > F32{} ? -gap : gap);
             const F32 one = all<F32>(1.0f);
             F32 old = gap > F32{} ? one : e, now = gap > F32{} ? e : one;
-            const F32 mean = (old * a + now * value) / (old * s + now);
-            store(y + at, sigmoid(load<F32>(r + at)) * mean);
+            const F32 sum = old * a + now * value, weights = old * s + now;
+            store(y + at, kIntegers ? sum / (weights * (one + power_of_two(gate))) : sigmoid(gate) * (sum / weights));
             q = p + decay;
             gap = q - key;
-            e = exponential(gap > F32{} ? -gap : gap);
+            e = weight<kIntegers>(gap > F32{} ? -gap : gap);
             old = gap > F32{} ? one : e;
             now = gap > F32{} ? e : one;
             store(aa + at, old * a + now * value);
@@ -105,46 +65,42 @@ void attend(const BlockParams& b, int features, const float* k, const float* v, 
     }
 }
 
-void block_step(const BlockParams& b, int features, float* z, float* state, int width, float* work) {
+template <bool kIntegers>
+void step(const BlockParams& b, int features, float* z, float* state, int width, float* work) {
     const size_t n = static_cast<size_t>(features) * width;
     float *x0 = work, *x1 = work + n, *x2 = work + 2 * n, *y0 = work + 3 * n, *y1 = work + 4 * n;
     float *att = state, *ffn = state + n, *aa = state + 2 * n, *bb = state + 3 * n, *pp = state + 4 * n;
+    float* const inputs[] = {x0, x1, x2};
     if (b.has_ln0) normalise<false>(b.ln0, z, z, features, width);
 
     normalise<false>(b.ln1, z, y0, features, width);
-    for (int f = 0; f < features; ++f)
-        for (int c = 0; c < width; c += kLanes) {
-            const size_t at = static_cast<size_t>(f) * width + c;
-            const F32 now = load<F32>(y0 + at), before = load<F32>(att + at);
-            mix(b.att_k, f, now, before, x0 + at);
-            mix(b.att_v, f, now, before, x1 + at);
-            mix(b.att_r, f, now, before, x2 + at);
-            store(att + at, now);
-        }
+    const Mix* const time[] = {&b.att_k, &b.att_v, &b.att_r};
+    shift<kIntegers>(time, 3, y0, att, inputs, features, width);
     linear(b.key, x0, width, y0, width, width);
     linear(b.value, x1, width, y1, width, width);
     linear(b.receptance, x2, width, x0, width, width);
-    attend(b, features, y0, y1, x0, aa, bb, pp, x1, width);
-    linear(b.output, x1, width, z, width, width, true);
+    attend<kIntegers>(b, features, y0, y1, x0, aa, bb, pp, x1, width);
+    product(b.output, x1, z, width, true);
 
     normalise<false>(b.ln2, z, y0, features, width);
-    for (int f = 0; f < features; ++f)
-        for (int c = 0; c < width; c += kLanes) {
-            const size_t at = static_cast<size_t>(f) * width + c;
-            const F32 now = load<F32>(y0 + at), before = load<F32>(ffn + at);
-            mix(b.ffn_k, f, now, before, x0 + at);
-            mix(b.ffn_r, f, now, before, x1 + at);
-            store(ffn + at, now);
-        }
+    const Mix* const channel[] = {&b.ffn_k, &b.ffn_r};
+    shift<kIntegers>(channel, 2, y0, ffn, inputs, features, width);
     linear(b.ffn_key, x0, width, y0, width, width);
     linear(b.ffn_receptance, x1, width, y1, width, width);
     for (size_t at = 0; at < n; at += kLanes) {
         const F32 k = load<F32>(y0 + at);
         store(y0 + at, k > F32{} ? k * k : F32{});
     }
-    linear(b.ffn_value, y0, width, x0, width, width);
-    for (size_t at = 0; at < n; at += kLanes)
-        store(z + at, load<F32>(z + at) + sigmoid(load<F32>(y1 + at)) * load<F32>(x0 + at));
+    product(b.ffn_value, y0, x0, width);
+    for (size_t at = 0; at < n; at += kLanes) {
+        const F32 gate = load<F32>(y1 + at), value = load<F32>(x0 + at);
+        const F32 change = kIntegers ? value / (1.0f + power_of_two(gate)) : sigmoid(gate) * value;
+        store(z + at, load<F32>(z + at) + change);
+    }
+}
+
+void block_step(const BlockParams& b, int features, float* z, float* state, int width, float* work) {
+    (b.key.w ? step<false> : step<true>)(b, features, z, state, width, work);
 }
 
 // ---- encoder and decoder --------------------------------------------------------------------------------------------
@@ -175,7 +131,7 @@ void encode(const LineParams& net, const float* u, int columns, int first, int w
     for (int f = 0; f < net.features; ++f) {
         const float w0 = net.conv_in[0][f], w1 = net.conv_in[1][f], w2 = net.conv_in[2][f], b = net.conv_in_bias[f];
         for (int c = 0; c < full; c += kLanes) {
-            const float* at = u + begin + c;
+            const float* at = u + (begin - first) + c;
             store(x + static_cast<size_t>(f) * full + c,
                   load<F32>(at - 1) * w0 + load<F32>(at) * w1 + load<F32>(at + 1) * w2 + b);
         }
@@ -184,6 +140,7 @@ void encode(const LineParams& net, const float* u, int columns, int first, int w
     for (int layer = 0; layer < more; ++layer) {
         const Layer& l = net.encoder[layer];
         erase_outside(x, net.features, begin, full, columns);
+        quantise(l.tap[0], x, net.features, full);
         if (layer == more - 1) {
             convolve(l, x + kHalo, full, a, width, width);
             normalise<true>(l.norm, a, a, net.features, width);
@@ -211,7 +168,7 @@ void decode(const LineParams& net, const float* x, const float* y, int width, fl
     for (size_t at = 0; at < n; at += kLanes)
         store(in + at, y ? load<F32>(x + at) + load<F32>(y + at) : load<F32>(x + at));
     for (int layer = 0; layer < net.decoder_layers - 1; ++layer) {
-        linear(net.decoder[layer].tap[0], in, width, next, width, width);
+        product(net.decoder[layer].tap[0], in, next, width);
         normalise<true>(net.decoder[layer].norm, next, next, net.features, width);
         float* swap = in;
         in = next;

@@ -62,6 +62,14 @@ LINERWKV_INLINE To bits_of(From v) {
     return out;
 }
 
+LINERWKV_INLINE F32 to_float(I32 x) {
+#if defined(__GNUC__)
+    return __builtin_convertvector(x, F32);
+#else
+    return static_cast<float>(x);
+#endif
+}
+
 LINERWKV_INLINE F32 root(F32 x) {
 #if defined(__GNUC__) && defined(__AVX512F__)
     return (F32)_mm512_sqrt_ps((__m512)x);
@@ -97,6 +105,26 @@ LINERWKV_INLINE F32 exponential(F32 x) {
     p = p + 1.0f;
     const I32 power = (bits_of<I32>(shifted) - bits_of<I32>(magic) + 127) << 23;
     return x < -limit ? F32{} : p * bits_of<F32>(power);
+}
+
+// 2^x for x in -100..100, within 3e-6; beyond, and for what is no number, the nearest end or -100.
+LINERWKV_INLINE F32 power_of_two(F32 x) {
+    const F32 low = all<F32>(-100.0f), high = all<F32>(100.0f);
+    x = high < x ? high : x;
+    x = x > low ? x : low;
+    const F32 magic = all<F32>(12582912.0f);
+    const F32 shifted = x + magic, f = x - (shifted - magic);
+    F32 p = f * 9.58285e-3f + 5.590644e-2f;
+    p = p * f + 2.4024099e-1f;
+    p = p * f + 6.9312419e-1f;
+    p = p * f + 1.0f;
+    return bits_of<F32>(bits_of<I32>(p) + (bits_of<I32>(shifted) << 23));
+}
+
+// a and b, rounded to 16 bits, as the lower and the upper half of a number; |a|, |b| < 32767.5.
+LINERWKV_INLINE I32 pair(F32 a, F32 b) {
+    const F32 magic = all<F32>(12582912.0f);
+    return (bits_of<I32>(a + magic) & 0xffff) | (bits_of<I32>(b + magic) << 16);
 }
 
 LINERWKV_INLINE F64 exponential(F64 x) {

@@ -88,6 +88,7 @@ void check(const Config& c) {
     if (c.low < -65536 || c.high > 65536 || c.low > c.high) throw ArgumentError("samples have at most 16 bits");
     if (c.delta < 0 || c.delta > 65535) throw ArgumentError("the error bound must lie in 0..65535");
     if (c.experts.empty() || c.experts.size() > kMaxExperts) throw ArgumentError("one to six experts are needed");
+    if (!(c.variance >= 1.0)) throw ArgumentError("the largest variance of a weight must be at least 1");
     for (const ExpertSpec& s : c.experts) {
         const bool known = (s.spatial == 3 || s.spatial == 8) && (s.near == 0 || s.near == 3 || s.near == 8) &&
                            (s.own == 4 || s.own == 6);
@@ -121,6 +122,7 @@ Engine::Engine(const Config& config) : kernels_(chosen()) {
     m.high = config.high;
     m.delta = config.delta;
     m.step = 2 * config.delta + 1;
+    m.variance = config.variance;
     m.normal = normal();
     m.quantile = quantiles();
     const auto bank = [&](const ExpertSpec& spec, int inputs, int count) {
@@ -180,12 +182,13 @@ void Engine::reset() {
 // Cold start of a band: weights that repeat the difference of the band before, P by the errors of that band so far.
 void Engine::start_band(int z) {
     Model& m = model_;
-    const auto start = [z](const Bank& bank, double variance, double decay, int decaying, int first) {
+    const auto start = [z, &m](const Bank& bank, double variance, double decay, int decaying, int first) {
         const Filter filter(bank, z);
         filter.start()[0] = variance;
         filter.start()[1] = decay;
         filter.start()[2] = decaying;
         filter.start()[3] = first;
+        filter.start()[4] = m.variance;
         restart(filter);
     };
     BandStats& stats = m.stats[z];

@@ -39,6 +39,7 @@ struct Config {
     int bands = 0, columns = 0;
     int32_t low = 0, high = 65535;  // range of the samples
     int32_t delta = 0;              // largest error
+    double variance = 1e12;         // of a weight; beyond, an expert starts again. Part of a format, as all here
 };
 
 // A bank of recursive-least-squares filters, one a band. State of one: 8 numbers (the first is the scale of P), weights
@@ -61,6 +62,7 @@ struct Model {
     int bands = 0, columns = 0, pitch = 0, experts = 0, slots = 0, groups = 0;
     bool network = false;           // whether any expert sees predictions from outside
     int32_t low = 0, high = 0, delta = 0, step = 1;
+    double variance = 0.0;
     Bank expert[kMaxExperts], stage, scale, common;
     double* value[3] = {};          // samples as prediction sees them
     double* error[3] = {};          // [..][8]: errors of the experts and the point prediction

@@ -7,7 +7,6 @@ namespace cbench::rls {
 namespace {
 
 constexpr double kLargestScale = 1048576.0;      // 2^20
-constexpr double kLargestVariance = 1e12;
 
 struct Filter {
     double* at;
@@ -15,7 +14,8 @@ struct Filter {
     Filter(const Bank& bank, int band) : at(bank.of(band)), inputs(bank.inputs), vectors(bank.vectors) {}
     int width() const { return vectors * kLanes; }
     double& scale() const { return at[0]; }
-    double* start() const { return at + 1; }     // P of a new start: variance, decay, inputs that decay, the first one
+    // P of a new start: variance, decay, inputs that decay, the first one; and the largest variance allowed.
+    double* start() const { return at + 1; }
     double* w() const { return at + kLanes; }
     double* h() const { return w() + width(); }
     double* p() const { return h() + width(); }
@@ -118,7 +118,7 @@ CBENCH_INLINE void learn(const Filter& f, double forgetting, const double* u, do
     const int n = f.width();
     double largest = 0.0;
     for (int i = 0; i < f.inputs; ++i) largest = f.p()[i * n + i] > largest ? f.p()[i * n + i] : largest;
-    if (largest * kLargestScale > kLargestVariance) return restart(f);
+    if (largest * kLargestScale > f.start()[4]) return restart(f);
     f.scale() *= 1.0 / kLargestScale;
     for (int i = 0; i < n * n; ++i) f.p()[i] *= kLargestScale;
     for (int v = 0; v < n; ++v) h[v] *= 1024.0;

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cbench.models.linerwkv.pipeline import PipelineCodec
     from cbench.models.linerwkv.train import LineRwkvModule
 
-__all__ = ["LineRwkvConfig", "LineRwkvTraining", "build", "build_pipeline", "module"]
+__all__ = ["LineRwkvConfig", "LineRwkvTraining", "build", "build_integers", "build_pipeline", "module"]
 
 
 def build(size: str, weights: Path | None, device: str, threads: int) -> LineRwkvCodec:
@@ -20,6 +20,13 @@ def build(size: str, weights: Path | None, device: str, threads: int) -> LineRwk
     from cbench.models.linerwkv import codec
 
     return codec.build(size, weights, threads)
+
+
+def build_integers(size: str, weights: Path | None, device: str, threads: int) -> LineRwkvCodec:
+    """The codec of one size with integer products, for `CodecSpec.build`."""
+    from cbench.models.linerwkv import codec
+
+    return codec.build_integers(size, weights, threads)
 
 
 def build_pipeline(size: str, weights: Path | None, device: str, threads: int) -> PipelineCodec:

@@ -1,9 +1,12 @@
-"""LineRWKV as a codec, byte format 2: `linerwkv.xs`, `linerwkv.s`, `linerwkv.m`, `linerwkv.l`.
+"""LineRWKV as a codec, byte format 2: `linerwkv.xs`, `linerwkv.s`, `linerwkv.m`, `linerwkv.l`, and each with `-int8`.
 
 The network's prediction of a sample is one more input of adaptive experts, which correct it as they learn, are mixed,
 and know how wrong they will be (`cbench.coding.lines`). The network sees what the decoder will have seen, normalised
 with statistics of the lines before: nothing but the coded samples is in the file. Byte format 1 of the same names was
 the paper's pipeline; such files are still read, and `linerwkv.<size>-ccsds` writes it (`pipeline.py`).
+
+Two engines compute the network: one in float, and, faster, one whose matrix products are integers. Their predictions
+differ, so the name of the codec, which every file and stream carries, says which one it takes.
 """
 
 from __future__ import annotations
@@ -26,11 +29,16 @@ class LineRwkvCodec(LinesCodec):
 
     format = 2
 
-    def __init__(self, name: str, weights: checkpoint.Weights, max_error: int = 0, threads: int = 1) -> None:
-        """`threads` share the blocks of lines, or in a single block the columns; they change the speed only."""
-        super().__init__(name, experts(), max_error, threads)
+    def __init__(
+        self, name: str, weights: checkpoint.Weights, max_error: int = 0, threads: int = 1, *, integers: bool = False
+    ) -> None:
+        """`threads` share the blocks of lines, or in a single block the columns; they change the speed only.
+
+        `integers` takes the engine of 8-bit weights and 16-bit features.
+        """
+        super().__init__(name, experts(integers=integers), max_error, threads)
         self.fingerprint = weights.fingerprint()
-        self.network = core_network(weights)
+        self.network = core_network(weights, integers=integers)
         self._first_format = PipelineCodec(name, weights, threads=threads)
 
     def decompress(self, data: bytes) -> np.ndarray:
@@ -47,6 +55,11 @@ def build(size: str, weights: Path | None, threads: int) -> LineRwkvCodec:
         ConfigError: weights of another size.
     """
     return LineRwkvCodec(f"linerwkv.{size}", _load(size, weights), threads=threads)
+
+
+def build_integers(size: str, weights: Path | None, threads: int) -> LineRwkvCodec:
+    """`linerwkv.<size>-int8`, with the weights of `linerwkv.<size>`; raises as `build`."""
+    return LineRwkvCodec(f"linerwkv.{size}-int8", _load(size, weights), threads=threads, integers=True)
 
 
 def build_pipeline(size: str, weights: Path | None, threads: int) -> PipelineCodec:
@@ -83,6 +96,26 @@ def m(weights: Path | None, device: str, threads: int) -> LineRwkvCodec:
 def l(weights: Path | None, device: str, threads: int) -> LineRwkvCodec:  # noqa: E743 - the published name of this size
     """`linerwkv.l`; `weights`: ours or the published file."""
     return build("l", weights, threads)
+
+
+def xs_integers(weights: Path | None, device: str, threads: int) -> LineRwkvCodec:
+    """`linerwkv.xs-int8`; `weights`: ours or the published file."""
+    return build_integers("xs", weights, threads)
+
+
+def s_integers(weights: Path | None, device: str, threads: int) -> LineRwkvCodec:
+    """`linerwkv.s-int8`; `weights`: ours or the published file."""
+    return build_integers("s", weights, threads)
+
+
+def m_integers(weights: Path | None, device: str, threads: int) -> LineRwkvCodec:
+    """`linerwkv.m-int8`; `weights`: ours or the published file."""
+    return build_integers("m", weights, threads)
+
+
+def l_integers(weights: Path | None, device: str, threads: int) -> LineRwkvCodec:
+    """`linerwkv.l-int8`; `weights`: ours or the published file."""
+    return build_integers("l", weights, threads)
 
 
 def xs_pipeline(weights: Path | None, device: str, threads: int) -> PipelineCodec:

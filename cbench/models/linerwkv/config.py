@@ -62,8 +62,12 @@ SIZES = {"xs": xs, "s": s, "m": m, "l": l}
 """Published sizes by name."""
 
 
-def experts() -> Experts:
-    """The adaptive experts of byte format 2: five memories of different length, which all see the network."""
+def experts(*, integers: bool = False) -> Experts:
+    """The adaptive experts of byte format 2: five memories of different length, which all see the network.
+
+    Beside the integer engine they start again as soon as an input has said nothing for long. Large errors leave many
+    such inputs, and each of them, the network's too, makes experts without this care worse by chance.
+    """
     return Experts(
         (
             Expert(20, 0.999, network=True),
@@ -71,7 +75,8 @@ def experts() -> Experts:
             Expert(8, 0.997, network=True),
             Expert(4, 0.99, network=True),
             Expert(2, 0.999, spatial=8, near=8, own=6, network=True),
-        )
+        ),
+        variance=1e4 if integers else 1e12,
     )
 
 

@@ -20,11 +20,13 @@ from cbench.models.linerwkv import checkpoint
 class PipelineCodec(CubeCodec):
     """Lossless or near-lossless codec for cubes of any size; the same bytes on every machine."""
 
-    def __init__(self, name: str, weights: checkpoint.Weights, max_error: int = 0, threads: int = 1) -> None:
-        """`threads` share the columns of a line; they change the speed only."""
+    def __init__(
+        self, name: str, weights: checkpoint.Weights, max_error: int = 0, threads: int = 1, *, integers: bool = False
+    ) -> None:
+        """`threads` share the columns of a line; they change the speed only. `integers`: see `LineRwkvCodec`."""
         super().__init__(name, max_error, threads)
         self.fingerprint = weights.fingerprint()
-        self._network = core_network(weights)
+        self._network = core_network(weights, integers=integers)
 
     def encode(self, x: np.ndarray) -> tuple[bytes, np.ndarray]:
         """See `CubeCodec.encode`."""
@@ -47,11 +49,11 @@ class PipelineCodec(CubeCodec):
         return _restore(quantised.transpose(1, 0, 2), max_error, dtype)
 
 
-def core_network(weights: checkpoint.Weights) -> _core.LineNetwork:
-    """The network as the C++ engine holds it."""
+def core_network(weights: checkpoint.Weights, *, integers: bool = False) -> _core.LineNetwork:
+    """The network as the C++ engine holds it; `integers`: with 8-bit weights and 16-bit features."""
     config = weights.config
     sizes = (config.features, config.encoder_layers, config.line_blocks, config.band_blocks, config.decoder_layers)
-    return _core.LineNetwork(*sizes, weights.state)
+    return _core.LineNetwork(*sizes, weights.state, integers)
 
 
 def _quantise(x: np.ndarray, delta: int) -> np.ndarray:
