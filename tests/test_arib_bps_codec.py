@@ -17,18 +17,24 @@ from cbench.coding.archive import pack_archive, unpack_archive
 from cbench.coding.container import pack, payload_size, unpack
 from cbench.data import samples
 from cbench.errors import BitstreamError, CbenchError, ConfigError, UnsupportedInputError, WrongModelError
-from cbench.models.arib_bps import checkpoint
+from cbench.models.arib_bps import checkpoint, engine
 from cbench.models.arib_bps.chunks import chunks_of
 from cbench.models.arib_bps.codec import AribCodec
 from cbench.models.arib_bps.config import AribConfig, tiny_share, tiny_split
 from cbench.models.arib_bps.latents import Posterior, bit_probabilities, centres
 from cbench.models.arib_bps.network import AribNetwork
 from cbench.models.arib_bps.rates import bounds
-from cbench.models.arib_bps.winograd import WinogradConv
 
 torch.set_num_threads(1)
 FOLDED = replace(
-    tiny_split(), folded=True, n_layers=1, space_width_ins=None, entropy_width_ins=None, entropy_depth_ins=None
+    tiny_split(),
+    folded=True,
+    n_layers=1,
+    sig_plane_depth=0,
+    ins_plane_depth=0,
+    space_width_ins=None,
+    entropy_width_ins=None,
+    entropy_depth_ins=None,
 )
 HEADER = 40
 """More than what a file holds besides its payload."""
@@ -198,7 +204,7 @@ def test_files_do_not_depend_on_chance(tiny, tiles):
     assert tiny.compress_many(tiles[:3]) == tiny.compress_many(tiles[:3])
 
 
-@pytest.mark.parametrize("precision", ["fast", "bf16"])
+@pytest.mark.parametrize("precision", ["fast", "plain", "bf16"])
 def test_fast_files_are_verified(weights, tiny, tiles, precision):
     codec = AribCodec("arib_bps.tiny", weights, precision=precision)
     data = codec.compress(tiles[0])
@@ -215,6 +221,14 @@ def test_a_fast_file_that_would_not_decode_becomes_an_exact_one(weights, tiny, t
     monkeypatch.setattr(codec, "_decodes", lambda *_: False)
     assert codec.compress(tiles[0]) == tiny.compress(tiles[0])
     assert codec.compress_many(tiles[:2]) == tiny.compress_many(tiles[:2])
+
+
+def test_ordinary_convolutions_give_the_same_files(weights, tiny, tiles, monkeypatch):
+    """What other devices and very large models have."""
+    monkeypatch.setattr(engine, "FUSED_PARAMETERS", 0)
+    codec = AribCodec("arib_bps.tiny", weights)
+    for x in (tiles[0], sparse(3, 8, 12)):
+        assert codec.compress(x) == tiny.compress(x)
 
 
 def test_what_is_no_picture_of_this_codec_is_refused(tiny):
@@ -325,20 +339,12 @@ def test_integer_tables_are_those_of_every_machine():
 TABLE_CHECK = 3602809585
 
 
-@pytest.mark.parametrize("size", [(4, 4), (16, 16), (9, 14), (1, 3)])
-def test_winograd_is_as_exact_as_convolution(size):
-    torch.manual_seed(0)
-    conv = torch.nn.Conv2d(32, 24, 3, padding=1).double().requires_grad_(False)
-    x = torch.randn(3, 32, *size, dtype=torch.float64)
-    torch.testing.assert_close(WinogradConv(conv)(x), conv(x), rtol=0, atol=2e-14)
-
-
 MATRIX = """
 import sys
 import numpy as np
 import torch
 from pathlib import Path
-from cbench.models.arib_bps import checkpoint
+from cbench.models.arib_bps import checkpoint, engine
 from cbench.models.arib_bps.codec import AribCodec
 folder, threads, onednn = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "on"
 torch.backends.mkldnn.enabled = onednn
@@ -352,9 +358,11 @@ print("same")
 """
 
 
-@pytest.mark.parametrize(("capability", "threads", "onednn"), [("avx2", 2, "on"), ("default", 1, "off")])
-def test_files_decode_in_other_environments(weights, tiny, tiles, tmp_path, capability, threads, onednn):
-    """Other kernels of PyTorch, and of MKL: "COMPATIBLE" adds in another order."""
+@pytest.mark.parametrize(
+    ("capability", "kernels", "threads", "onednn"), [("avx2", "avx2", 2, "on"), ("default", "portable", 1, "off")]
+)
+def test_files_decode_in_other_environments(weights, tiny, tiles, tmp_path, capability, kernels, threads, onednn):
+    """Other kernels of PyTorch, of ours, and of MKL: "COMPATIBLE" adds in another order."""
     x = np.stack([*(tile[:, 4:12, 4:12] for tile in tiles[:4]), *(sparse(3, 8, 8, seed=n) for n in range(4))])
     np.save(tmp_path / "x.npy", x)
     checkpoint.save(tmp_path / "w.safetensors", weights, {})
@@ -365,7 +373,13 @@ def test_files_decode_in_other_environments(weights, tiny, tiles, tmp_path, capa
     path = os.pathsep.join([str(root), str(root / "tests")])
     out = subprocess.run(
         [sys.executable, "-c", MATRIX, str(tmp_path), str(threads), onednn],
-        env={**os.environ, "PYTHONPATH": path, "ATEN_CPU_CAPABILITY": capability, "MKL_CBWR": "COMPATIBLE"},
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "ATEN_CPU_CAPABILITY": capability,
+            "CBENCH_SIMD": kernels,
+            "MKL_CBWR": "COMPATIBLE",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,8 @@
 """Measure ArIB-BPS beyond what a benchmark shows: what the bytes are for, speed without training, determinism.
 
     python tools/measure_arib_bps.py rates [--limit 60] [--pyramid]  # from the bound of the loss to the bytes of files
-    python tools/measure_arib_bps.py speed [--precision bf16]        # the paper's CIFAR-10 model with random weights
+    python tools/measure_arib_bps.py speed [--precision exact]       # the paper's CIFAR-10 model with random weights
+    python tools/measure_arib_bps.py memory                          # the same on a large picture: peak memory
     python tools/measure_arib_bps.py matrix                          # files decoded in other environments
 
 `rates` and `matrix` use the shipped weights (or --weights) and CIFAR-10 test pictures.
@@ -40,23 +41,32 @@ from cbench.zoo import load_codec
 from cbench.zoo.weights import shipped
 
 CODEC, PYRAMID = "arib_bps.cifar10", "arib_bps.pyramid"
-STACK = ("push_binary", "pop_binary", "push_bits", "pop_bits", "to_bytes")
-"""Methods of `StackIO`: what counts as the coder."""
+PARTS = {
+    "entropy coder": {"io.py": ("push_binary", "pop_binary", "push_bits", "pop_bits", "to_bytes")},
+    "networks": {"network.py": ("contexts", "parameters_of", "bottom", "top_down")},
+    "latents": {"stack_coder.py": ("draw", "known", "remember")},
+}
+"""Methods whose time is told apart. What draws latents is called by a network, and mostly waits for the coder."""
 BATCHES = (1, 8, 64)
 ENVIRONMENTS = tuple(product((1, 2), ("on", "off"), ("avx2", "avx512")))
-"""Threads, oneDNN, instruction set of torch."""
+"""Threads, oneDNN, instruction set of torch; beside AVX2 our own kernels are those that need not even that."""
 OTHERS = {
-    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"},
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "CBENCH_SIMD": "portable",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_CBWR": "COMPATIBLE",
+    },
     "avx512": {"ATEN_CPU_CAPABILITY": "avx512"},
 }
-"""The same for oneDNN; and for MKL, whose products (most of the work in float64) no other setting changes here."""
+"""The same for oneDNN; and for MKL, whose products no other setting changes here."""
 
 
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("rates", "speed", "matrix", "cell"):
+    for name in ("rates", "speed", "memory", "matrix", "cell"):
         add = commands.add_parser(name).add_argument
         add("--weights", type=Path, help="another weights file than the shipped one")
         if name == "rates":
@@ -64,20 +74,21 @@ def main() -> int:
             add("--pyramid", action="store_true", help="of arib_bps.pyramid instead")
             add("--draws", type=int, default=4, help="draws of the latents for the bounds")
         if name == "speed":
-            add("--precision", choices=engine.PRECISIONS, default="bf16")
+            add("--precision", choices=engine.PRECISIONS, default="fast")
             add("--shipped", action="store_true", help="the shipped weights (or --weights), not the paper's model")
             add("--pictures", type=int, default=64, help="in the batch")
             add("--repeats", type=int, default=3)
-            add("--size", type=int, nargs=2, metavar=("H", "W"), help="instead: memory for a picture of that size")
+        if name == "memory":
+            add("--precision", choices=engine.PRECISIONS, help="only this one")
+            add("--shipped", action="store_true", help="the shipped weights (or --weights), not the paper's model")
+            add("--size", type=int, nargs=2, metavar=("H", "W"), default=(512, 768))
         if name == "cell":
             add("folder", type=Path)
             add("number", type=int)
     given = parser.parse_args()
     try:
-        if given.command == "speed":
-            (memory if given.size else speed)(given)
-            return 0
-        return {"rates": rates, "matrix": matrix, "cell": cell}[given.command](given)
+        commands = {"rates": rates, "speed": speed, "memory": memory, "matrix": matrix, "cell": cell}
+        return commands[given.command](given)
     except CbenchError as error:
         print(f"measure_arib_bps: {error}", file=sys.stderr)
         return 1
@@ -114,7 +125,7 @@ def elbo(given: argparse.Namespace, x: list[np.ndarray]) -> dict[str, float]:
     return {"ELBO": continuous, "ELBO, quantised latents": quantised}
 
 
-def speed(given: argparse.Namespace) -> None:
+def speed(given: argparse.Namespace) -> int:
     """Pictures a second of one thread's CPU time, beside the passes of the original in the same process."""
     network, codec = model_of(given)
     x = pictures(given.pictures, 32, 32)
@@ -134,27 +145,40 @@ def speed(given: argparse.Namespace) -> None:
     for name, (count, job) in jobs.items():
         rate = count / statistics.median(times[name])
         ratio = rate * statistics.median(times["the original's passes"])
-        print(f"{name:24s}{rate:8.3f}   x {ratio:.2f}   entropy coder {100 * coder_share(job):.1f} %")
+        parts = ", ".join(f"{part} {100 * share:.1f} %" for part, share in shares(job).items() if share)
+        print(f"{name:24s}{rate:8.3f}   x {ratio:.2f}   {parts}")
+    return 0
 
 
-def coder_share(job: Callable[[], object]) -> float:
-    """How much of the CPU time of a call the entropy coder takes."""
+def shares(job: Callable[[], object]) -> dict[str, float]:
+    """How much of the CPU time of a call its parts take."""
     profile = cProfile.Profile(time.thread_time)
     profile.runcall(job)
     stats = pstats.Stats(profile)
     calls = stats.stats.items()  # type: ignore[attr-defined]
-    coder = sum(row[3] for (file, _, name), row in calls if file.endswith("io.py") and name in STACK)
-    return coder / stats.total_tt  # type: ignore[attr-defined]
+    total = stats.total_tt  # type: ignore[attr-defined]
+    found = {
+        part: sum(row[3] for (path, _, name), row in calls if name in methods.get(Path(path).name, ())) / total
+        for part, methods in PARTS.items()
+    }
+    latents = found.pop("latents")
+    return found | {"networks": found["networks"] - latents}
 
 
-def memory(given: argparse.Namespace) -> None:
-    """Peak memory of this process for one picture, both ways."""
+def memory(given: argparse.Namespace) -> int:
+    """Peak memory for coding and decoding one picture; each precision in a process of its own."""
+    if given.precision is None:
+        command = [sys.executable, __file__, *sys.argv[1:], "--precision"]
+        return sum(subprocess.run([*command, one]).returncode for one in ("exact", "fast", "bf16"))
     _, codec = model_of(given)
     x = pictures(1, *given.size)
-    base = peak()
-    assert_equal(codec.decode([codec.header(x[0])], codec.encode(x)), x)
-    size = f"{given.size[0]} x {given.size[1]}, {given.precision}"
-    print(f"{size}: peak {peak():.2f} GB, with the models alone {base:.2f} GB")
+    begin = time.thread_time()
+    data = codec.encode(x)
+    middle = time.thread_time()
+    assert_equal(codec.decode([codec.header(x[0])], data), x)
+    seconds = f"{middle - begin:.0f} s of CPU time for encoding, {time.thread_time() - middle:.0f} s for decoding"
+    print(f"{given.size[0]} x {given.size[1]}, {given.precision}: peak {peak():.2f} GB; {seconds}", flush=True)
+    return 0
 
 
 def matrix(given: argparse.Namespace) -> int:

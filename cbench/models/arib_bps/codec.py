@@ -144,7 +144,7 @@ class AribCodec(FileCodec):
 
     def _engine(self, precision: Precision) -> Engine:
         if precision not in self._engines:
-            self._engines[precision] = Engine(self._weights.network, precision, self._device)
+            self._engines[precision] = Engine(self._weights.network, precision, self._device, self.threads)
         return self._engines[precision]
 
     def _plan(self, shapes: Sequence[tuple[int, int, int]]) -> tuple[list[list[int]], list[list[list[Chunk]]]]:

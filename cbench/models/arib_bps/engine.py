@@ -3,7 +3,8 @@
 `exact`: float64, and everything that decides a probability is rounded to a coarse grid. Between thread counts, batch
 sizes and instruction sets the results of float64 differ by some 1e-14. A number that lies so close to the middle
 between two grid points that it could be rounded differently is hardly ever met; the content check would find it.
-`fast` (float32) and `bf16` differ by up to 1e-5 and 1e-2; their files are decoded once before they are written.
+`fast` (float32), `plain` (the same by PyTorch's convolutions, as `fast` once was) and `bf16` differ by up to 1e-5, 1e-5
+and 1e-2; their files are decoded once before they are written.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cbench import _core
+from cbench.models.arib_bps.fused import fuse
 from cbench.models.arib_bps.latents import bit_probabilities
 from cbench.models.arib_bps.layers import NormalisedConv
 from cbench.models.arib_bps.network import COLOURS, AribNetwork, PlaneModel, logits, parameter_count
 from cbench.models.arib_bps.planes import STEPS, bit, signs, sub_image, top
-from cbench.models.arib_bps.winograd import WinogradConv
 
-Precision = Literal["exact", "fast", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("exact", "fast", "bf16")
+Precision = Literal["exact", "plain", "bf16", "fast"]
+PRECISIONS: tuple[Precision, ...] = ("exact", "plain", "bf16", "fast")
+"""In the order of their numbers in files."""
 
 BATCH_PIXELS = 16384
 """Pixels that a network sees at once; bounds the memory, and more would not be faster."""
 
-WINOGRAD_PARAMETERS = 100_000_000
-"""Larger models keep their ordinary convolutions in float64: 32 bytes a weight would be too much."""
-WINOGRAD_CHANNELS = 16
-"""Likewise convolutions with fewer channels, which would gain nothing."""
+FUSED_PARAMETERS = 100_000_000
+"""Larger models keep their ordinary convolutions: Winograd's would take up to 32 bytes a weight in float64."""
 
 CodeBits = Callable[[int, np.ndarray], np.ndarray]
 """(colour, probabilities (B, h, w)) -> the bits (B, h, w) uint8."""
@@ -40,16 +41,17 @@ CodeBits = Callable[[int, np.ndarray], np.ndarray]
 class Engine:
     """Both models in evaluation mode, at one precision."""
 
-    def __init__(self, network: AribNetwork, precision: Precision, device: torch.device) -> None:
+    def __init__(self, network: AribNetwork, precision: Precision, device: torch.device, threads: int = 1) -> None:
         self.precision = precision
         self.dtype = torch.float64 if precision == "exact" else torch.float32
         self.device = device
         own = deepcopy(network).eval().requires_grad_(False).to(self.dtype)
         _exchange(own, NormalisedConv, NormalisedConv.plain)
-        if precision != "exact":
+        small = parameter_count(own) <= FUSED_PARAMETERS
+        if precision in ("exact", "fast") and device.type == "cpu" and small:
+            own = fuse(own, _core.ConvCrew(threads))
+        elif precision != "exact":
             own = own.to(memory_format=torch.channels_last)
-        elif parameter_count(own) <= WINOGRAD_PARAMETERS:
-            _exchange(own, nn.Conv2d, _faster)
         if precision == "bf16":
             _round_weights(own)
         self.sig, self.ins = own.sig.to(device), own.ins.to(device)
@@ -142,11 +144,6 @@ def _exchange(module: nn.Module, kind: type[nn.Module], make: Callable[[nn.Modul
             setattr(module, name, make(child))
         else:
             _exchange(child, kind, make)
-
-
-def _faster(conv: nn.Conv2d) -> nn.Module:
-    wanted = conv.kernel_size == (3, 3) and conv.stride == (1, 1) and min(conv.weight.shape[:2]) >= WINOGRAD_CHANNELS
-    return WinogradConv(conv) if wanted else conv
 
 
 def _round_weights(network: AribNetwork) -> None:
