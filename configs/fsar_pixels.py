@@ -11,11 +11,11 @@ import fsar
 
 from cbench.bench.config import RUN_WEIGHTS, CodecSpec, DataSpec, Experiment
 from cbench.data import cifar10
+from cbench.models.fsar import build_original_grid
 from cbench.models.fsar.config import FsarConfig, v2dvq_c2, v2dvq_c2_edges
-from cbench.models.fsar.original_grid import original_grid
 
 STEPS = 1500
-ORIGINAL = CodecSpec(codec="fsar.original-grid", label="original grid", weights=RUN_WEIGHTS, build=original_grid)
+ORIGINAL = CodecSpec(codec="fsar.original-grid", label="original grid", weights=RUN_WEIGHTS, build=build_original_grid)
 
 
 def gaussian() -> Experiment:

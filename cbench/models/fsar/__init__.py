@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cbench.models.fsar.config import FsarConfig, FsarTraining
@@ -9,9 +10,10 @@ from cbench.models.fsar.dsar_config import DsarTraining
 
 if TYPE_CHECKING:
     from cbench.models.fsar.dsar_train import DsarModule
+    from cbench.models.fsar.original_grid import OriginalGrid
     from cbench.models.fsar.train import FsarModule
 
-__all__ = ["DsarTraining", "FsarConfig", "FsarTraining", "dsar_module", "module"]
+__all__ = ["DsarTraining", "FsarConfig", "FsarTraining", "build_original_grid", "dsar_module", "module"]
 
 
 def module(config: FsarTraining) -> FsarModule:
@@ -26,3 +28,11 @@ def dsar_module(config: DsarTraining) -> DsarModule:
     from cbench.models.fsar.dsar_train import DsarModule
 
     return DsarModule(config)
+
+
+def build_original_grid(weights: Path, device: str, threads: int) -> OriginalGrid:
+    """For `CodecSpec.build`: a model's pixels by the original's tables; `weights`: of one with plain Gaussians."""
+    from cbench.models.fsar import checkpoint
+    from cbench.models.fsar.original_grid import OriginalGrid
+
+    return OriginalGrid("fsar.original-grid", checkpoint.load(weights), device, threads)

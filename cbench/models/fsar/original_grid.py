@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
@@ -49,8 +48,3 @@ class OriginalGrid(FsarCodec):
 
     def _prepare(self, weights: checkpoint.Weights) -> None:
         self._pixels = original_tables()
-
-
-def original_grid(weights: Path, device: str, threads: int) -> OriginalGrid:
-    """A builder for experiments; `weights`: of a model whose pixels are plain Gaussians."""
-    return OriginalGrid("fsar.original-grid", checkpoint.load(weights), device, threads)
