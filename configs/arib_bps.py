@@ -165,6 +165,11 @@ def one_scale_cifar10_cpu() -> Experiment:
     return _ablation("one-scale", replace(cifar10_small(), n_layers=1))
 
 
+def no_local_cifar10_cpu() -> Experiment:
+    """Ablation: no local nets."""
+    return _ablation("no-local", replace(cifar10_small(), local=0))
+
+
 def share_cifar10_cpu() -> Experiment:
     """Ablation: one space net and one parameter net for all steps, which cannot be folded."""
     return _ablation(

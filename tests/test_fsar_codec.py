@@ -13,6 +13,7 @@ from cbench.errors import BitstreamError, CbenchError, ConfigError, UnsupportedI
 from cbench.models.fsar import checkpoint
 from cbench.models.fsar.codec import FsarCodec
 from cbench.models.fsar.integer import IntegerDecoder
+from cbench.models.fsar.original_grid import OriginalGrid, original_tables
 from cbench.nn.tiling import spans
 
 TINY = Path(__file__).parent / "golden" / "fsar-tiny.safetensors"
@@ -57,6 +58,13 @@ def test_round_trip(tiny, name):
     data = tiny.compress(x)
     np.testing.assert_array_equal(tiny.decompress(data), x)
     assert payload_size(data) <= x.size + 8  # noise is not made larger than it was
+
+
+def test_tables_of_the_original(weights, tiles):
+    codec = OriginalGrid("fsar.original-grid", weights)
+    assert len(original_tables().row) == 15 * 256
+    for array in (tiles[0], noise(3, 1, 1), noise(1, 13, 40)):
+        assert np.array_equal(codec.decompress(codec.compress(array)), array)
 
 
 def test_photographs_of_odd_sizes(tiny, tiles):
