@@ -21,7 +21,7 @@ from cbench.errors import (
     UnsupportedInputError,
     WrongModelError,
 )
-from cbench.zoo.weights import SHIPPED, fingerprint, load_weights, save_weights, shipped
+from cbench.zoo.weights import FOLDER, SHIPPED, fingerprint, load_weights, save_weights, shipped
 
 PICTURE = (np.arange(3 * 8 * 9) % 256).astype(np.uint8).reshape(3, 8, 9)
 STATE = {"conv.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.array(2, np.int64)}
@@ -39,6 +39,7 @@ def test_names():
     assert list(zoo.ABOUT) == list(zoo.BUILDERS)
     assert set(SHIPPED) <= set(zoo.BUILDERS)
     assert all(entry.codec == name for name, entry in SHIPPED.items())
+    assert {entry.file for entry in SHIPPED.values()} == {path.name for path in FOLDER.glob("*.safetensors")}
 
 
 def test_package_names_complete_and_resolve():

@@ -114,7 +114,7 @@ ABOUT: dict[str, str] = {
     "linerwkv.m-int8": "the same with LineRWKV M, needs --weights",
     "linerwkv.l-int8": "the same with LineRWKV L, two thirds of the time; needs --weights",
     "linerwkv.xs-ccsds": "LineRWKV XS as published: rounded predictions and the coder of CCSDS-123",
-    "linerwkv.s-ccsds": "the same with LineRWKV S, needs --weights",
+    "linerwkv.s-ccsds": "the same with LineRWKV S",
     "linerwkv.m-ccsds": "the same with LineRWKV M, needs --weights",
     "linerwkv.l-ccsds": "the same with LineRWKV L, needs --weights",
     "fsar.cifar10": "FSAR baseline V2DVQ-c2, lossless, trained on CIFAR-10; 8 bit, grey and RGB",

@@ -82,6 +82,13 @@ SHIPPED: dict[str, Weights] = {
         trained_on="CIFAR-10, training split",
         licence="MIT",
     ),
+    "linerwkv.s": Weights(
+        codec="linerwkv.s",
+        file="linerwkv-s.safetensors",
+        paper="Onboard deep lossless and near-lossless predictive coding of hyperspectral images, TGRS 2024",
+        trained_on="three AVIRIS cubes and one EnMAP cube, training split",
+        licence="MIT",
+    ),
     "linerwkv.xs": Weights(
         codec="linerwkv.xs",
         file="linerwkv-xs.safetensors",
