@@ -13,6 +13,7 @@ The fifth, "masked", is what they are compared with: one causal convolution over
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from itertools import accumulate
 
 import numpy as np
@@ -27,7 +28,7 @@ from cbench.models.fsar.dsar_config import DsarConfig
 COLOURS = 3
 
 
-class StateNetwork(nn.Module):
+class StateNetwork(nn.Module, ABC):
     """Neighbours' states -> logits of a colour's values."""
 
     def __init__(self, config: DsarConfig) -> None:
@@ -36,13 +37,13 @@ class StateNetwork(nn.Module):
         self._build(config, len(config.context), config.values + 1)
         self.prior_logits = nn.Parameter(torch.zeros(COLOURS, config.values))
 
+    @abstractmethod
     def _build(self, config: DsarConfig, neighbours: int, states: int) -> None:
         """Make the parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _logits(self, colour: int, states: Tensor) -> Tensor:
         """States (N, W) -> (N, values), without what a colour has anywhere."""
-        raise NotImplementedError
 
     def log_probabilities(self, colour: int, states: Tensor) -> Tensor:
         """Neighbours' states (N, W) -> (N, values)."""
