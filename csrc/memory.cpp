@@ -11,7 +11,7 @@ constexpr size_t kSmallest = size_t{1} << 16;   // smaller blocks are cheap
 #if defined(CBENCH_FUZZ)
 constexpr size_t kMost = 0;                     // the sanitizer is to see every block end where it ends
 #else
-constexpr size_t kMost = size_t{1} << 25;       // bytes kept in all
+constexpr size_t kMost = size_t{5} << 23;       // bytes kept in all
 #endif
 constexpr int kBlocks = 8;
 

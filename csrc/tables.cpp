@@ -88,12 +88,80 @@ TableSet::TableSet(const uint32_t* cdf, size_t tables, size_t stride, const int3
     bool near = true;
     for (size_t t = 0; t < tables; ++t) near = near && fits(t);
     if (near) fill_near(bits, escape);
+    if (near && size_[0] + escape > 1) fill_ends(bits, escape);
     view_ = {entry_.data(), first_.data(),     size_.data(), offset_.data(), bucket_.data(),
-             bits,          static_cast<int>(tables), escape, small_.get(),   near ? near_.data() : nullptr};
+             bits,          static_cast<int>(tables), escape, small_.get(),   near ? near_.data() : nullptr,
+             ends_.empty() ? nullptr : ends_.data()};
 }
+
+namespace {
+
+struct Cell {
+    uint32_t number, begin, end;   // slots begin..end-1
+    int32_t symbol;                // the first one that reaches into it
+};
+
+template <class Do>
+void for_each_cell(Cells cells, const Op* row, Do&& handle) {
+    int32_t symbol = 0;
+    for (uint32_t begin = 0, end; begin < kTotal; begin = end) {
+        const bool narrow = begin < cells.ends || begin >= kTotal - cells.ends;
+        end = narrow ? begin + 1 : std::min(((begin >> cells.shift) + 1) << cells.shift, kTotal - cells.ends);
+        while (end < kTotal && cells(end) == cells(begin)) ++end;
+        while (begin - op_start(row[symbol]) > row[symbol] >> 16) ++symbol;
+        handle(Cell{cells(begin), begin, end, symbol});
+    }
+}
+
+// Slots of a cell that belong neither to its first symbol nor to the next.
+uint32_t missed_in(const Cell& c, const Op* row, size_t slots) {
+    const size_t third = static_cast<size_t>(c.symbol) + 2;
+    return third < slots && op_start(row[third]) < c.end ? c.end - op_start(row[third]) : 0;
+}
+
+uint32_t missed(Cells cells, const Op* row, size_t slots) {
+    uint32_t sum = 0;
+    for_each_cell(cells, row, [&](const Cell& c) { sum += missed_in(c, row, slots); });
+    return sum;
+}
+
+// Kernels try the first candidate and the next, and step on from there. The 15 cells where that would happen most are cut
+// into 16 parts with a candidate of their own. Returns how many slots are missed even so.
+uint32_t fill_cells(SmallTable& s, Cells cells, const Op* row, size_t slots) {
+    std::vector<std::pair<uint32_t, Cell>> crowded;
+    for_each_cell(cells, row, [&](const Cell& c) {
+        s.cell[c.number] = static_cast<uint8_t>(c.symbol);
+        if (const uint32_t m = missed_in(c, row, slots)) crowded.emplace_back(m, c);
+    });
+    std::stable_sort(crowded.begin(), crowded.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    uint32_t sum = 0;
+    for (size_t i = 0; i < crowded.size(); ++i) {
+        Cell part = crowded[i].second;
+        if (i >= 15) {
+            sum += crowded[i].first;
+            continue;
+        }
+        s.crowd[part.number] = static_cast<uint8_t>(16 * (i + 1));
+        const uint32_t end = part.end, width = 1u << (cells.shift - 4);
+        for (uint32_t p = part.begin / width; part.begin < end; ++p, part.begin = part.end) {
+            part.end = std::min(end, (p + 1) * width);
+            while (part.begin - op_start(row[part.symbol]) > row[part.symbol] >> 16) ++part.symbol;
+            s.part[16 * (i + 1) + p % 16] = static_cast<uint8_t>(part.symbol);
+            sum += missed_in(part, row, slots);
+        }
+    }
+    return sum;
+}
+
+}  // namespace
 
 void TableSet::fill_small(size_t slots) {
     small_ = std::make_unique<SmallTable>();
+    SmallTable wide{};
+    const uint32_t missed_by_ends = fill_cells(*small_, kSmallEndCells, entry_.data(), slots);
+    small_->ends = missed_by_ends <= fill_cells(wide, kSmallCells, entry_.data(), slots);
+    if (!small_->ends) *small_ = wide;
+
     SmallTable& s = *small_;
     for (size_t k = 0; k < slots; ++k) {
         const uint32_t start = op_start(entry_[k]), less = entry_[k] >> 16;
@@ -104,27 +172,20 @@ void TableSet::fill_small(size_t slots) {
     }
     std::copy(s.less_low + 1, s.less_low + 256, s.next_low);
     std::copy(s.less_high + 1, s.less_high + 256, s.next_high);
-    const auto slot_at = [&](uint32_t number) {
-        const auto behind = std::upper_bound(entry_.begin(), entry_.begin() + static_cast<std::ptrdiff_t>(slots), number,
-                                             [](uint32_t a, Op b) { return a < op_start(b); });
-        return static_cast<uint32_t>(behind - entry_.begin()) - 1;
+}
+
+// What the `near` tables hold about the k-th symbol of table t and the one behind it.
+uint64_t TableSet::near_entry(size_t t, int32_t k, bool escape) const {
+    const auto pack = [](uint32_t start, uint32_t less, uint32_t next, int32_t v, bool stop) {
+        return static_cast<uint64_t>(start & 0xffff) | static_cast<uint64_t>(less) << 16 |
+               static_cast<uint64_t>(next) << 32 | static_cast<uint64_t>(2 * v + stop) << 48;
     };
-    // Kernels try the first candidate and the next and step on from there, all lanes together. The 15 buckets where
-    // that would cost most steps are cut into 16 parts with a candidate of their own.
-    std::vector<std::pair<uint32_t, uint32_t>> costs;
-    for (uint32_t b = 0; b < 256; ++b) {
-        const uint32_t first = slot_at(b << 8), last = slot_at(b << 8 | 255);
-        s.bucket[b] = static_cast<uint8_t>(first);
-        uint32_t cost = 0;
-        for (uint32_t k = first + 2; k <= last; ++k) cost += 256 - (op_start(entry_[k]) & 255);
-        if (cost) costs.emplace_back(cost, b);
-    }
-    std::sort(costs.rbegin(), costs.rend());
-    for (uint32_t c = 1; c <= std::min<size_t>(15, costs.size()); ++c) {
-        const uint32_t b = costs[c - 1].second;
-        s.crowd[b] = static_cast<uint8_t>(c << 4);
-        for (uint32_t i = 0; i < 16; ++i) s.part[c << 4 | i] = static_cast<uint8_t>(slot_at(b << 8 | i << 4));
-    }
+    const Op* symbol = entry_.data() + first_[t] + k;
+    const uint32_t start = op_start(*symbol), less = *symbol >> 16;
+    const int32_t value = offset_[t] + k;
+    if (k == size_[t]) return pack(start - 1, 0, 0, value, true);   // escape: start > 0, as there are symbols before
+    if (k == size_[t] - 1) return pack(start, less, 0, value, escape);
+    return pack(start, less, symbol[1] >> 16, value, false);
 }
 
 void TableSet::fill_near(int bits, bool escape) {
@@ -132,19 +193,16 @@ void TableSet::fill_near(int bits, bool escape) {
     for (size_t b = 0; b < near_.size(); ++b) {
         const size_t t = b >> bits;
         const auto value = static_cast<int32_t>(bucket_[b] >> 32);
-        const auto pack = [](uint32_t start, uint32_t less, uint32_t next, int32_t v, bool stop) {
-            return static_cast<uint64_t>(start & 0xffff) | static_cast<uint64_t>(less) << 16 |
-                   static_cast<uint64_t>(next) << 32 | static_cast<uint64_t>(2 * v + stop) << 48;
-        };
-        const auto start = static_cast<uint32_t>(bucket_[b] & 0xffff), less = static_cast<uint32_t>(bucket_[b] >> 16 & 0xffff);
-        const int32_t last = offset_[t] + size_[t] - 1;
-        if (value == kEscaped)   // its start is not 0, as there are other symbols before
-            near_[b] = pack(start - 1, 0, 0, last + 1, true);
-        else if (value == last)
-            near_[b] = pack(start, less, 0, value, escape);
-        else
-            near_[b] = pack(start, less, entry_[static_cast<size_t>(first_[t] + value - offset_[t] + 1)] >> 16, value, false);
+        near_[b] = near_entry(t, value == kEscaped ? size_[t] : value - offset_[t], escape);
     }
+}
+
+void TableSet::fill_ends(int bits, bool escape) {
+    const Op* row = entry_.data();
+    const auto slots = static_cast<size_t>(size_[0]) + escape;
+    if (missed(kEndCells, row, slots) > missed(Cells{16 - bits, 0}, row, slots)) return;
+    ends_.resize(kEndCells(65535) + 1);
+    for_each_cell(kEndCells, row, [&](const Cell& c) { ends_[c.number] = near_entry(0, c.symbol, escape); });
 }
 
 double TableSet::bits(const int32_t* symbols, const int32_t* index, size_t n) const {

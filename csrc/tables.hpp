@@ -43,10 +43,12 @@ class TableSet {
   private:
     void fill_small(size_t slots);
     void fill_near(int bits, bool escape);
+    void fill_ends(int bits, bool escape);
+    uint64_t near_entry(size_t t, int32_t k, bool escape) const;
 
     std::vector<Op> entry_;
     std::vector<int32_t> first_, size_, offset_;
-    std::vector<uint64_t> bucket_, near_;
+    std::vector<uint64_t> bucket_, near_, ends_;
     std::unique_ptr<SmallTable> small_;
     TableView view_{};
 };

@@ -189,25 +189,32 @@ __attribute__((noinline)) __m512i step_on_small(const Op* entry, int r, uint32_t
 }
 
 // Looks the slots of S times two registers up in a table of 2 to 256, without gathers: the first candidate comes from the
-// slot's high byte, in crowded buckets from four more bits; it or the next symbol nearly always fits. Stage by stage for all
+// slot's cell, in crowded cells from four more bits; it or the next symbol nearly always fits. Stage by stage for all
 // registers, as a stage alone does not keep the processor busy.
 //
 // The tables do not all fit the registers, and it is they who must stay in memory, not the states: constructed where they
 // are used, they are read there.
 //
 // Gives the symbols' numbers as bytes in the order of a pack of two registers.
-template <int S>
+template <int S, bool kEnds>
 inline void find_small(const TableView& view, const __m512i (*slot)[2], __m512i (*rest)[2], __m512i (*less)[2],
                        __m512i* symbol) {
+    constexpr Cells cells = kEnds ? kSmallEndCells : kSmallCells;
     const SmallTable& t = *view.small;
+    const __m512i ends = _mm512_set1_epi16(cells.ends), behind = _mm512_set1_epi16(static_cast<short>(65536 - cells.ends));
     const __m512i nibble = _mm512_set1_epi16(0xf);
+    const auto cell_of = [&](__m512i a) {
+        const __m512i wide = _mm512_srli_epi16(a, cells.shift);
+        if (!kEnds) return wide;
+        return _mm512_add_epi16(wide, _mm512_avg_epu16(_mm512_min_epu16(a, ends), _mm512_subs_epu16(a, behind)));
+    };
+    const auto part_of = [&](__m512i a) { return _mm512_and_si512(_mm512_srli_epi16(a, cells.shift - 4), nibble); };
     for (int s = 0; s < S; ++s) {
-        const __m512i high = _mm512_packus_epi16(_mm512_srli_epi16(slot[s][0], 8), _mm512_srli_epi16(slot[s][1], 8));
-        const __m512i middle = _mm512_packus_epi16(_mm512_and_si512(_mm512_srli_epi16(slot[s][0], 4), nibble),
-                                                   _mm512_and_si512(_mm512_srli_epi16(slot[s][1], 4), nibble));
-        const __m512i row = Bytes256(t.crowd)(high);
-        symbol[s] = _mm512_mask_mov_epi8(Bytes256(t.bucket)(high), _mm512_test_epi8_mask(row, row),
-                                         Bytes256(t.part)(_mm512_or_si512(row, middle)));
+        const __m512i cell = _mm512_packus_epi16(cell_of(slot[s][0]), cell_of(slot[s][1]));
+        const __m512i part = _mm512_packus_epi16(part_of(slot[s][0]), part_of(slot[s][1]));
+        const __m512i crowd = Bytes256(t.crowd)(cell);
+        symbol[s] = _mm512_mask_mov_epi8(Bytes256(t.cell)(cell), _mm512_test_epi8_mask(crowd, crowd),
+                                         Bytes256(t.part)(_mm512_or_si512(crowd, part)));
     }
     __m512i over[S][2], any = _mm512_setzero_si512();
     for (int s = 0; s < S; ++s) {
@@ -262,8 +269,8 @@ struct SmallValues {
 
 // S streams of 32 R lanes side by side. A step of one is a chain of dependent instructions, longer than the processor needs
 // to do them; the chains of two overlap.
-template <int S, int R>
-size_t decode_small(DecodeJob* const* job, const TableView& t, int32_t* const* out, size_t groups) {
+template <int S, int R, bool kEnds>
+size_t decode_small_cells(DecodeJob* const* job, const TableView& t, int32_t* const* out, size_t groups) {
     const SmallValues<R> values(t);
     Planes x[S][R];
     const uint16_t* word[S];
@@ -278,7 +285,7 @@ size_t decode_small(DecodeJob* const* job, const TableView& t, int32_t* const* o
             slot[s][0] = x[s][0].a;
             slot[s][1] = x[s][R - 1].a;
         }
-        find_small<S>(t, slot, rest, less, symbol);
+        find_small<S, kEnds>(t, slot, rest, less, symbol);
         for (int s = 0; s < S; ++s)
             for (int r = 0; r < R; ++r)
                 advance<false>(x[s][r], _mm512_add_epi16(less[s][r], _mm512_set1_epi16(1)), rest[s][r], word[s]);
@@ -289,6 +296,12 @@ size_t decode_small(DecodeJob* const* job, const TableView& t, int32_t* const* o
         job[s]->word = word[s];
     }
     return g;
+}
+
+template <int S, int R>
+size_t decode_small(DecodeJob* const* job, const TableView& t, int32_t* const* out, size_t groups) {
+    return t.small->ends ? decode_small_cells<S, R, true>(job, t, out, groups)
+                         : decode_small_cells<S, R, false>(job, t, out, groups);
 }
 
 template <int R>

@@ -21,13 +21,28 @@ constexpr uint64_t kLow = uint64_t{1} << 32;       // states of running lanes li
 constexpr int kHashParts = 32;                     // interleaved hashes of a stream's 16-bit words
 constexpr uint32_t kHashFactor = 0x9e3779b1u;
 
-// Table 0 once more, if it has 2 to 256 slots: bytes that fit registers. Slots are numbered from 0 within the table.
+// A division of the 2^16 slots into cells with numbers that rise (and may skip some): 2^shift slots wide, but 2 wide among
+// the first and the last `ends` slots, where most distributions have their rare symbols.
+struct Cells {
+    int shift;
+    uint32_t ends;
+    constexpr uint32_t operator()(uint32_t slot) const {
+        const uint32_t low = slot < ends ? slot : ends, high = slot < 65536 - ends ? 0 : slot - (65536 - ends);
+        return (slot >> shift) + (low + high + 1) / 2;
+    }
+};
+constexpr Cells kEndCells{6, 1024}, kSmallCells{8, 0}, kSmallEndCells{9, 128};
+
+// Table 0 once more, if it has 2 to 256 symbols: bytes that fit registers. Symbols are numbered from 0 within the table,
+// an escape symbol last.
 struct alignas(64) SmallTable {   // a vector load across two cache lines costs two
     uint8_t start_low[256], start_high[256], less_low[256], less_high[256];   // less: frequency - 1
-    uint8_t next_low[256], next_high[256];   // frequency - 1 of the following slot
-    uint8_t bucket[256];      // by the high byte of a 16-bit number: the first slot whose interval reaches it
-    uint8_t crowd[256];       // for the (at most 15) buckets of most slots: 16 * (1..15), else 0
-    uint8_t part[256];        // by crowd + bits 4..7 of the number: the first slot for that part of a bucket
+    uint8_t next_low[256], next_high[256];   // frequency - 1 of the following symbol
+    // By the slot's cell, of kSmallEndCells or kSmallCells: the first symbol that reaches into it; for the (at most 15)
+    // cells where that and the next often do not suffice: 16 * (1..15), else 0; and by that + which sixteenth of 2^shift
+    // slots it is: the first symbol that reaches into that part of the cell.
+    uint8_t cell[256], crowd[256], part[256];
+    bool ends;
 };
 
 // A set of tables as the kernels see it (owned by TableSet in tables.hpp).
@@ -47,6 +62,7 @@ struct TableView {
     // first candidate is not the next value; where the first candidate is the escape slot, every slot lies behind.
     // Null unless all values fit 15 bits.
     const uint64_t* near;
+    const uint64_t* ends;     // the same for table 0 by kEndCells; null unless as good
 };
 
 // Value that stands for "escaped" in decoded output until the true value is read.

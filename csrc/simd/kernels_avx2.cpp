@@ -103,6 +103,7 @@ struct Vector16 {
     static bool any(T a) { return !_mm256_testz_si256(a, a); }
     static T less(T a, T b) { return _mm256_subs_epu16(a, b); }
     static T least(T a, T b) { return _mm256_min_epu16(a, b); }
+    static T average(T a, T b) { return _mm256_avg_epu16(a, b); }
     static T carry(T sum, T part) { return least(less(part, sum), set(1)); }
     static T select(T mask, T a, T b) {   // the compiler adds an instruction to the intrinsic
         using Words = int16_t __attribute__((vector_size(32)));

@@ -1,7 +1,7 @@
 // Decoding for instruction sets without wide gathers and expansions, for a type `V` of a vector of 16-bit numbers:
 //   V::kLanes, V::T; load, store; set, add, sub, mul_low, mul_high, bit_and, bit_or, and_not, equal; any
 //   less(a, b)            a - b, or 0 where b is larger
-//   least(a, b)           the smaller one
+//   least(a, b)           the smaller one;  average(a, b): (a + b + 1) / 2
 //   carry(sum, part)      1 where a sum modulo 2^16 came out below a summand, else 0
 //   select(mask, a, b)    a where the mask is 0xffff, b where it is 0
 //   half(a)               a / 2, rounded down, of signed numbers
@@ -111,31 +111,43 @@ inline void keep_in_memory([[maybe_unused]] Numbers& numbers) {
 #endif
 }
 
-// Buckets of two candidates, and what to do with a slot to find its own.
-template <class V>
-struct Buckets {
+// How symbols are looked up: TableView::bucket, near or ends.
+enum class Lookup { kBucket, kNear, kEnds };
+
+// Entries of two candidates, and what to do with a slot to find its own.
+template <class V, Lookup kLookup>
+struct Entries {
     const uint64_t* entry;
     int bits;
     typename V::Shift shift;
-    explicit Buckets(const TableView& t) : entry(t.near), bits(t.bucket_bits), shift(V::shift(16 - t.bucket_bits)) {}
+    explicit Entries(const TableView& t)
+        : entry(kLookup == Lookup::kEnds ? t.ends : t.near),
+          bits(t.bucket_bits),
+          shift(V::shift(kLookup == Lookup::kEnds ? kEndCells.shift : 16 - t.bucket_bits)) {}
+    typename V::T at(typename V::T slot) const {
+        const typename V::T wide = V::right(slot, shift);
+        if (kLookup != Lookup::kEnds) return wide;
+        constexpr int kEnds = kEndCells.ends;
+        return V::add(wide, V::average(V::least(slot, V::set(kEnds)), V::less(slot, V::set(65536 - kEnds))));
+    }
 };
 
-// The same as find() in such buckets.
-template <class V, bool kIndexed>
-inline void find_near(const TableView& t, const Buckets<V>& near, const int32_t* index, typename V::T slot,
+// The same as find() with such entries.
+template <class V, Lookup kLookup, bool kIndexed>
+inline void find_near(const TableView& t, const Entries<V, kLookup>& entries, const int32_t* index, typename V::T slot,
                       typename V::T& rest, typename V::T& frequency, int32_t* out) {
     using T = typename V::T;
     alignas(64) uint16_t part[V::kLanes];
     T word[4];   // start, frequency - 1, that of the next symbol, 2 * value + stop
-    V::store(part, V::right(slot, near.shift));
+    V::store(part, entries.at(slot));
     if (kIndexed) {
         alignas(64) uint32_t place[V::kLanes];
-        for (int l = 0; l < V::kLanes; ++l) place[l] = (static_cast<uint32_t>(index[l]) << near.bits) + part[l];
+        for (int l = 0; l < V::kLanes; ++l) place[l] = (static_cast<uint32_t>(index[l]) << entries.bits) + part[l];
         keep_in_memory(place);
-        V::fetch(near.entry, place, word);
+        V::fetch(entries.entry, place, word);
     } else {
         keep_in_memory(part);
-        V::fetch(near.entry, part, word);
+        V::fetch(entries.entry, part, word);
     }
     const T one = V::set(1), from = V::sub(slot, word[0]);
     const T behind = V::less(from, word[1]);   // 1 + the rest within the next symbol, or 0
@@ -154,50 +166,49 @@ inline void find_near(const TableView& t, const Buckets<V>& near, const int32_t*
     frequency = V::add(less, one);
 }
 
-template <class V, int N, bool kIndexed, bool kNear, bool kMayFill>
+template <class V, int N, bool kIndexed, Lookup kLookup>
 size_t decode_lanes(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups) {
     constexpr int R = N / V::kLanes;
     Planes<V> x[R];
     load_planes<V, R>(x, job.x);
     const uint16_t *word = job.word, *const limit = job.limit;
-    const Buckets<V> near(t);
+    const Entries<V, kLookup> entries(t);
     size_t g = 0;
     for (; g < groups && word <= limit; ++g) {
         typename V::T rest[R], frequency[R];
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r, out += V::kLanes) {
-            if constexpr (kNear) find_near<V, kIndexed>(t, near, index, x[r].a, rest[r], frequency[r], out);
-            else find<V, kIndexed>(t, index, x[r].a, rest[r], frequency[r], out);
+            if constexpr (kLookup == Lookup::kBucket) find<V, kIndexed>(t, index, x[r].a, rest[r], frequency[r], out);
+            else find_near<V, kLookup, kIndexed>(t, entries, index, x[r].a, rest[r], frequency[r], out);
             if (kIndexed) index += V::kLanes;
         }
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) advance<V, kMayFill>(x[r], frequency[r], rest[r], word);
+        for (int r = 0; r < R; ++r) advance<V, kLookup != Lookup::kEnds>(x[r], frequency[r], rest[r], word);
     }
     store_planes<V, R>(job.x, x);
     job.word = word;
     return g;
 }
 
-template <class V, bool kIndexed>
-size_t decode_any(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups) {
-    if (job.lanes == 8) return decode_eight<kIndexed>(job, t, index, out, groups);
-    if (job.lanes == 32)
-        return t.near ? decode_lanes<V, 32, kIndexed, true, true>(job, t, index, out, groups)
-                      : decode_lanes<V, 32, kIndexed, false, true>(job, t, index, out, groups);
-    if (!kIndexed && t.near && t.small)   // more than one symbol
-        return decode_lanes<V, 64, false, true, false>(job, t, nullptr, out, groups);
-    return t.near ? decode_lanes<V, 64, kIndexed, true, true>(job, t, index, out, groups)
-                  : decode_lanes<V, 64, kIndexed, false, true>(job, t, index, out, groups);
+template <class V, bool kIndexed, Lookup kLookup>
+size_t decode_vectors(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups) {
+    return job.lanes == 32 ? decode_lanes<V, 32, kIndexed, kLookup>(job, t, index, out, groups)
+                           : decode_lanes<V, 64, kIndexed, kLookup>(job, t, index, out, groups);
 }
 
 template <class V>
 size_t decode_static(DecodeJob& job, const TableView& t, int32_t* out, size_t groups) {
-    return decode_any<V, false>(job, t, nullptr, out, groups);
+    if (job.lanes == 8) return decode_eight<false>(job, t, nullptr, out, groups);
+    if (t.ends) return decode_vectors<V, false, Lookup::kEnds>(job, t, nullptr, out, groups);
+    return t.near ? decode_vectors<V, false, Lookup::kNear>(job, t, nullptr, out, groups)
+                  : decode_vectors<V, false, Lookup::kBucket>(job, t, nullptr, out, groups);
 }
 
 template <class V>
 size_t decode_indexed(DecodeJob& job, const TableView& t, const int32_t* index, int32_t* out, size_t groups) {
-    return decode_any<V, true>(job, t, index, out, groups);
+    if (job.lanes == 8) return decode_eight<true>(job, t, index, out, groups);
+    return t.near ? decode_vectors<V, true, Lookup::kNear>(job, t, index, out, groups)
+                  : decode_vectors<V, true, Lookup::kBucket>(job, t, index, out, groups);
 }
 
 template <class V, int N>

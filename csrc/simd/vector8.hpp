@@ -34,6 +34,7 @@ struct Vector8 {
     static bool any(T a) { return _mm_movemask_epi8(_mm_cmpeq_epi16(a, set(0))) != 0xffff; }
     static T less(T a, T b) { return _mm_subs_epu16(a, b); }
     static T least(T a, T b) { return sub(a, less(a, b)); }
+    static T average(T a, T b) { return _mm_avg_epu16(a, b); }
     static T carry(T sum, T part) { return add(equal(less(part, sum), set(0)), set(1)); }
     static T select(T mask, T a, T b) { return bit_or(bit_and(mask, a), _mm_andnot_si128(mask, b)); }
     static T half(T a) { return _mm_srai_epi16(a, 1); }
@@ -104,6 +105,7 @@ struct Vector8 {
     static bool any(T a) { return vmaxvq_u16(a) != 0; }
     static T less(T a, T b) { return vqsubq_u16(a, b); }
     static T least(T a, T b) { return vminq_u16(a, b); }
+    static T average(T a, T b) { return vrhaddq_u16(a, b); }
     static T carry(T sum, T part) { return vshrq_n_u16(vcltq_u16(sum, part), 15); }
     static T select(T mask, T a, T b) { return vbslq_u16(mask, a, b); }
     static T half(T a) { return vreinterpretq_u16_s16(vshrq_n_s16(vreinterpretq_s16_u16(a), 1)); }
@@ -160,6 +162,7 @@ struct Vector8 {
     static T equal(T a, T b) { return reinterpret_cast<T>(a == b); }
     static T less(T a, T b) { return (a - b) & reinterpret_cast<T>(a > b); }
     static T least(T a, T b) { return a < b ? a : b; }
+    static T average(T a, T b) { return (a | b) - ((a ^ b) >> 1); }
     static T carry(T sum, T part) { return reinterpret_cast<T>(sum < part) & 1; }
     static bool any(T a) {
         uint64_t half[2];
